@@ -1,0 +1,3 @@
+//! Core.
+mod id;
+pub use id::{SlotId, WorkerId};
