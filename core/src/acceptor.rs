@@ -1,0 +1,219 @@
+//! Where a worker's connections come from: the face every strategy shows to the worker runtimes.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::board::Leaving;
+use crate::connection::Connection;
+use crate::id::SlotId;
+
+/// A worker's source of connections.
+///
+/// Worker · made by [`Strategy::open`](crate::Strategy::open), driven by the runtime:
+///
+/// ```text
+/// loop:  arm ─► the runtime applies the wishes and waits ─► woken ─► try_accept ─► serve
+/// ```
+///
+/// An acceptor never waits; the runtime does. Only so can one loop watch several listeners, a control
+/// channel and a clock, and only so does `EPOLLEXCLUSIVE` work: it is lost when the exclusive epoll is
+/// itself watched by another (8 of 8 workers woke instead of 1 of 8, Linux 6.18).
+pub trait Acceptor: Send + fmt::Debug {
+    /// What the runtime watches. The set is fixed from `open` on; which members are watched at the
+    /// moment is said in [`arm`](Self::arm). [`SourceId`] is the index in this slice.
+    fn sources(&self) -> &[Source];
+
+    /// Before every wait: says what should be watched. Costs a system call for a change only.
+    fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
+        let _ = (load, interest);
+    }
+
+    /// After a wait: these sources *may* have a connection. Comes with events and with owed wake-ups
+    /// alike (see [`Wake::SharedExclusive`]). Empty when the supervisor pokes: a wake-up may have died
+    /// with another worker, so look everywhere.
+    fn woken(&mut self, ready: &[SourceId]);
+
+    /// Takes one connection. `Ok(None)`: closed and nothing is left, the worker may go.
+    ///
+    /// # Errors
+    /// `WouldBlock`: nothing now. Anything else is classified by [`AcceptFault`].
+    fn try_accept(&mut self) -> io::Result<Option<Connection>>;
+
+    /// Begins to leave. The next `arm` leaves shared sources; a private channel is read until its
+    /// end-of-file. Called once.
+    fn close(&mut self, leaving: Leaving);
+}
+
+/// Supervisor · its share of the data path, for strategies where it accepts.
+///
+/// The same face as [`Acceptor`], watched directly by the supervisor's loop: a nested epoll would cost
+/// one more call per connection.
+pub trait Dispatcher {
+    /// What the supervisor watches; fixed from `prepare` on.
+    fn sources(&self) -> &[Source];
+
+    /// Before every wait: what should be watched, and whether there is work already.
+    fn arm(&mut self, interest: &mut Interest);
+
+    /// Hands on at most `budget` connections, so that control is never starved, and says how many. Also
+    /// called without a ready source when `arm` asked for [`Interest::now`].
+    ///
+    /// # Errors
+    /// As for [`Acceptor::try_accept`]; what was accepted before the error is not lost.
+    fn dispatch(&mut self, ready: &[SourceId], budget: u32) -> io::Result<u32>;
+
+    /// The service ends: take what is queued in the listeners now, and nothing that comes later.
+    fn close(&mut self);
+
+    /// Whether everything is handed on after [`close`](Self::close).
+    fn is_done(&self) -> bool;
+}
+
+/// Index of a [`Source`] in `sources()`.
+pub type SourceId = usize;
+
+/// A descriptor the runtime watches for input.
+#[derive(Debug)]
+pub struct Source {
+    /// What to watch.
+    pub fd: OwnedFd,
+    /// Who else watches it.
+    pub wake: Wake,
+}
+
+/// Who is woken when a source becomes readable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// Nobody else watches it.
+    Private,
+    /// Everybody who watches it is woken.
+    Shared,
+    /// One of those who watch it is woken (`EPOLLEXCLUSIVE`, since Linux 4.5).
+    ///
+    /// Leaving such a source may swallow a wake-up that nobody else gets. The runtime therefore hands
+    /// every source it left to [`Acceptor::woken`] as one that may be ready: an *owed* wake-up.
+    /// Without it 33 of 163 retirements left a connection waiting (Linux 6.18).
+    SharedExclusive,
+}
+
+/// What an acceptor may take into account.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    /// Connections this worker is serving.
+    pub in_service: u32,
+    /// Connections it has descriptors left for. At 0 it should not take any.
+    pub room: u32,
+    /// Slots nobody serves now, whose listeners this worker should look after too.
+    pub cover: &'a [SlotId],
+}
+
+/// Wishes for the next wait. Sources stay as they were last set; all are joined at first.
+#[derive(Debug, Default)]
+pub struct Interest {
+    wanted: Vec<bool>,
+    now: bool,
+}
+
+impl Interest {
+    pub(crate) fn all(sources: usize) -> Self {
+        Self { wanted: vec![true; sources], now: false }
+    }
+
+    pub(crate) fn begin(&mut self) {
+        self.now = false;
+    }
+
+    /// Watch this source, or leave it.
+    pub fn set(&mut self, source: SourceId, watch: bool) {
+        if let Some(wanted) = self.wanted.get_mut(source) {
+            *wanted = watch;
+        }
+    }
+
+    /// Watch all sources, or leave all.
+    pub fn set_all(&mut self, watch: bool) {
+        self.wanted.fill(watch);
+    }
+
+    /// There is work already: do not wait.
+    pub fn now(&mut self) {
+        self.now = true;
+    }
+
+    /// Whether a source is wanted.
+    #[must_use]
+    pub fn wants(&self, source: SourceId) -> bool {
+        self.wanted.get(source).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn wants_now(&self) -> bool {
+        self.now
+    }
+}
+
+/// What a failed `accept4(2)` or `recvmsg(2)` means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AcceptFault {
+    /// Nothing there, or interrupted: wait.
+    NotNow,
+    /// This one connection is gone; the next may be fine.
+    ThisConnection,
+    /// Descriptors or memory are used up. Trying at once would be a busy loop (42,046 failing calls in
+    /// 0.1 s), so the sources are left for [`PAUSE`](Self::PAUSE) or until a connection ends.
+    Resources,
+    /// The listener itself is broken: nothing will ever come from it.
+    Listener,
+}
+
+impl AcceptFault {
+    /// How long a source is left alone when resources are used up. nginx waits 500 ms, HAProxy 100 ms;
+    /// here a freed descriptor ends the pause at once.
+    pub const PAUSE: Duration = Duration::from_millis(100);
+
+    /// The class of an error, after `accept(2)`: "treat them like EAGAIN".
+    #[must_use]
+    pub fn of(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => Self::NotNow,
+            None if error.kind() == io::ErrorKind::WouldBlock => Self::NotNow,
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::Resources,
+            Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EFAULT) => Self::Listener,
+            _ => Self::ThisConnection,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_of_accept_has_a_class() {
+        use AcceptFault::{Listener, NotNow, Resources, ThisConnection};
+        let table = [
+            (libc::EAGAIN, NotNow),
+            (libc::EINTR, NotNow),
+            (libc::ECONNABORTED, ThisConnection),
+            (libc::EPROTO, ThisConnection),
+            (libc::ENETDOWN, ThisConnection),
+            (libc::EHOSTUNREACH, ThisConnection),
+            (libc::ENETUNREACH, ThisConnection),
+            (libc::EOPNOTSUPP, ThisConnection),
+            (libc::ENOPROTOOPT, ThisConnection),
+            (libc::EPERM, ThisConnection),
+            (libc::EMFILE, Resources),
+            (libc::ENFILE, Resources),
+            (libc::ENOBUFS, Resources),
+            (libc::ENOMEM, Resources),
+            (libc::EINVAL, Listener),
+            (libc::EBADF, Listener),
+            (libc::ENOTSOCK, Listener),
+        ];
+        for (number, class) in table {
+            assert_eq!(AcceptFault::of(&io::Error::from_raw_os_error(number)), class, "{number}");
+        }
+        assert_eq!(AcceptFault::of(&io::ErrorKind::WouldBlock.into()), NotNow);
+    }
+}

@@ -1,0 +1,250 @@
+//! The board: what a worker and its supervisor tell each other through memory.
+//!
+//! Each [`WorkerId`](crate::WorkerId) has two sealed pages of its own. One is written by the worker and
+//! mapped read-only in the supervisor, the other the other way round. So no worker can touch what
+//! another worker or the supervisor wrote. Everything is a counter or a flag, nothing is a pointer, an
+//! index or a length; no lock lives here; what a worker wrote is clamped before it is used.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::id::SlotId;
+use crate::sys::{ReadOnlyPage, SharedPage};
+
+/// Most slots a service may have: what the cover set of a page holds.
+pub const SLOTS_LIMIT: u32 = 256;
+
+/// Words of the page that one worker writes; they share one cache line, which has one writer.
+mod worker_word {
+    pub(super) const TAKEN: usize = 0;
+    pub(super) const COMPLETED: usize = 1;
+    pub(super) const FAILED: usize = 2;
+    pub(super) const ACCEPT_ERRORS: usize = 3;
+}
+
+/// Words of the page that the supervisor writes for one worker.
+mod supervisor_word {
+    pub(super) const DRAIN: usize = 0;
+    pub(super) const STARVING: usize = 1;
+    /// One bit per slot, from here on.
+    pub(super) const COVER: usize = 8;
+}
+
+const COVER_WORDS: usize = crate::board::SLOTS_LIMIT as usize / 64;
+
+/// What a worker has done since it was started, as its own page says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Connections it accepted or received.
+    pub taken: u64,
+    /// Connections it finished, well or badly.
+    pub completed: u64,
+    /// Connections whose handler returned an error.
+    pub failed: u64,
+    /// Failed calls of `accept4(2)`, `EAGAIN` apart.
+    pub accept_errors: u64,
+}
+
+impl Counts {
+    /// Connections being served. 0 if the page says something impossible.
+    #[must_use]
+    pub fn in_service(&self) -> u64 {
+        self.taken.saturating_sub(self.completed)
+    }
+}
+
+/// Why a worker has to leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leaving {
+    /// Others go on serving the same listeners: what is queued there is theirs.
+    OthersStay,
+    /// The whole service ends: what is queued now will be answered by nobody else.
+    ServiceEnds,
+}
+
+/// Supervisor's half of the board of one worker.
+pub(crate) struct Board {
+    worker: ReadOnlyPage,
+    own: SharedPage,
+}
+
+impl Board {
+    /// A fresh board, and the two descriptors the worker inherits: its own page and ours.
+    pub(crate) fn create() -> io::Result<(Arc<Self>, OwnedFd, OwnedFd)> {
+        let (worker, worker_fd) = ReadOnlyPage::create_for_writer("forkherd-worker")?;
+        let (own, own_fd) = SharedPage::create_own("forkherd-supervisor")?;
+        Ok((Arc::new(Self { worker, own }), worker_fd, own_fd))
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        // `completed` first: read the other way round a connection could end in between, and the
+        // difference would be wrong by more than what is in service.
+        let completed = self.completed();
+        Counts {
+            completed,
+            taken: self.worker.load(worker_word::TAKEN),
+            failed: self.worker.load(worker_word::FAILED),
+            accept_errors: self.worker.load(worker_word::ACCEPT_ERRORS),
+        }
+    }
+
+    fn completed(&self) -> u64 {
+        self.worker.load(worker_word::COMPLETED)
+    }
+
+    pub(crate) fn set_drain(&self, leaving: Leaving) {
+        let word = match leaving {
+            Leaving::OthersStay => 1,
+            Leaving::ServiceEnds => 2,
+        };
+        self.own[supervisor_word::DRAIN].store(word, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_cover(&self, slots: &[SlotId]) {
+        let mut words = [0_u64; COVER_WORDS];
+        for slot in slots {
+            words[slot.index() / 64] |= 1 << (slot.index() % 64);
+        }
+        for (shared, word) in self.own[supervisor_word::COVER..].iter().zip(words) {
+            shared.store(word, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What a dispatcher may know of one worker, and the one flag it may set.
+///
+/// Supervisor · from `provision` on; may be held as long as one likes, also after the worker is gone.
+#[derive(Clone)]
+pub struct View(pub(crate) Arc<Board>);
+
+impl View {
+    /// Connections the worker has finished. Written by the worker: clamp it to what you know.
+    #[must_use]
+    pub fn completed(&self) -> u64 {
+        self.0.completed()
+    }
+
+    /// Asks the worker to kick the supervisor whenever it finishes a connection.
+    ///
+    /// Set it, *look again* at [`completed`](Self::completed), and only then wait: the worker counts
+    /// first and looks at this flag second, so one of the two sides always sees the other.
+    pub fn set_starving(&self, on: bool) {
+        self.0.own[supervisor_word::STARVING].store(u64::from(on), Ordering::SeqCst);
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("View").field(&self.0.counts()).finish()
+    }
+}
+
+/// Worker's half of its board.
+pub(crate) struct OwnBoard {
+    own: SharedPage,
+    supervisor: ReadOnlyPage,
+}
+
+impl OwnBoard {
+    pub(crate) fn map(own: &OwnedFd, supervisor: &OwnedFd) -> io::Result<Self> {
+        Ok(Self { own: SharedPage::map(own)?, supervisor: ReadOnlyPage::map(supervisor)? })
+    }
+
+    pub(crate) fn count_taken(&self) {
+        self.own[worker_word::TAKEN].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Counts a finished connection; true if the supervisor waits to hear of it.
+    pub(crate) fn count_completed(&self) -> bool {
+        self.own[worker_word::COMPLETED].fetch_add(1, Ordering::SeqCst);
+        self.supervisor.load(supervisor_word::STARVING) != 0
+    }
+
+    pub(crate) fn count_failed(&self) {
+        self.own[worker_word::FAILED].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_accept_error(&self) {
+        self.own[worker_word::ACCEPT_ERRORS].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn in_service(&self) -> u32 {
+        let completed = self.own[worker_word::COMPLETED].load(Ordering::Relaxed);
+        let taken = self.own[worker_word::TAKEN].load(Ordering::Relaxed);
+        u32::try_from(taken.saturating_sub(completed)).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) fn leaving(&self) -> Option<Leaving> {
+        match self.supervisor.load(supervisor_word::DRAIN) {
+            0 => None,
+            1 => Some(Leaving::OthersStay),
+            _ => Some(Leaving::ServiceEnds),
+        }
+    }
+
+    /// Writes the slots this worker has to cover into `slots`.
+    pub(crate) fn cover(&self, slots: &mut Vec<SlotId>) {
+        slots.clear();
+        for index in 0..COVER_WORDS {
+            let mut left = self.supervisor.load(supervisor_word::COVER + index);
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                left &= left - 1;
+                // Below SLOTS_LIMIT, so it fits.
+                slots.push(SlotId(u32::try_from(index).unwrap_or(0) * 64 + bit));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Arc<Board>, OwnBoard) {
+        let (board, worker, supervisor) = Board::create().unwrap();
+        (board, OwnBoard::map(&worker, &supervisor).unwrap())
+    }
+
+    #[test]
+    fn each_side_sees_what_the_other_wrote() {
+        let (board, own) = pair();
+        own.count_taken();
+        own.count_taken();
+        assert!(!own.count_completed());
+        View(Arc::clone(&board)).set_starving(true);
+        assert!(own.count_completed());
+        own.count_taken();
+        assert_eq!(board.counts().in_service(), 1);
+        assert_eq!(own.in_service(), 1);
+
+        let mut cover = vec![];
+        board.set_cover(&[SlotId(0), SlotId(63), SlotId(64), SlotId(255)]);
+        own.cover(&mut cover);
+        assert_eq!(cover, [SlotId(0), SlotId(63), SlotId(64), SlotId(255)]);
+        board.set_cover(&[]);
+        own.cover(&mut cover);
+        assert!(cover.is_empty());
+
+        assert_eq!(own.leaving(), None);
+        board.set_drain(Leaving::ServiceEnds);
+        assert_eq!(own.leaving(), Some(Leaving::ServiceEnds));
+    }
+
+    #[test]
+    fn a_worker_can_neither_shrink_its_page_nor_write_ours() {
+        let (_board, worker, supervisor) = Board::create().unwrap();
+        assert!(rustix::fs::ftruncate(&worker, 0).is_err());
+        assert!(rustix::fs::ftruncate(&supervisor, 0).is_err());
+        assert!(SharedPage::map(&supervisor).is_err());
+        assert!(SharedPage::map(&worker).is_ok());
+    }
+
+    #[test]
+    fn an_impossible_page_has_nothing_in_service() {
+        let counts = Counts { taken: 1, completed: u64::MAX, ..Counts::default() };
+        assert_eq!(counts.in_service(), 0);
+    }
+}

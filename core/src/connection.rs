@@ -1,0 +1,223 @@
+//! One connection in a worker: a guard that knows where it came from and counts itself out.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::board::OwnBoard;
+use crate::id::WorkerId;
+
+/// A listener as a worker knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerName {
+    /// Its name in the service.
+    pub name: String,
+    /// The address it really has, also where port 0 was asked for.
+    pub address: SocketAddr,
+}
+
+/// A worker's counter of connections.
+///
+/// Worker · one per process, shared by its lanes. Every connection passes through
+/// [`begin`](Self::begin), whatever the strategy.
+#[derive(Clone)]
+pub struct Meter(Arc<MeterInner>);
+
+struct MeterInner {
+    board: OwnBoard,
+    kick: OwnedFd,
+    worker: WorkerId,
+    listeners: Vec<ListenerName>,
+}
+
+impl Meter {
+    pub(crate) fn new(
+        board: OwnBoard,
+        kick: OwnedFd,
+        worker: WorkerId,
+        listeners: Vec<ListenerName>,
+    ) -> Self {
+        Self(Arc::new(MeterInner { board, kick, worker, listeners }))
+    }
+
+    /// Makes a [`Connection`] of an accepted or received socket and counts it as taken.
+    ///
+    /// Call it with nothing between `accept4(2)` and here: a worker that is killed in between loses a
+    /// connection that no counter shows (*taken, uncounted*). `peer` is what `accept4(2)` or the
+    /// message said: `getpeername(2)` would be a call more, and fails once the peer is gone.
+    #[must_use]
+    pub fn begin(&self, socket: OwnedFd, peer: SocketAddr, listener: usize) -> Connection {
+        self.0.board.count_taken();
+        Connection {
+            stream: TcpStream::from(socket),
+            info: Info { peer, listener, serving: Serving { meter: self.clone() } },
+        }
+    }
+
+    pub(crate) fn board(&self) -> &OwnBoard {
+        &self.0.board
+    }
+
+    /// The worker this is.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.0.worker
+    }
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").field("worker", &self.0.worker).finish_non_exhaustive()
+    }
+}
+
+/// A connection a worker serves.
+///
+/// Reads and writes go to the socket. Dropping it closes the socket, *then* counts the connection as
+/// completed, and tells the supervisor if that waits for room.
+#[derive(Debug)]
+pub struct Connection {
+    // The order matters: the socket is closed before `serving` counts.
+    stream: TcpStream,
+    info: Info,
+}
+
+/// What every kind of connection knows about itself.
+#[derive(Debug)]
+pub(crate) struct Info {
+    peer: SocketAddr,
+    listener: usize,
+    serving: Serving,
+}
+
+impl Info {
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(crate) fn worker(&self) -> WorkerId {
+        self.serving.worker()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.serving.is_draining()
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_serving(self) -> Serving {
+        self.serving
+    }
+
+    pub(crate) fn listener(&self) -> &ListenerName {
+        // `open` makes acceptors only for listeners it was given, in this order.
+        &self.serving.meter.0.listeners[self.listener]
+    }
+}
+
+impl Connection {
+    /// The client's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.info.peer()
+    }
+
+    /// The listener it came through.
+    #[must_use]
+    pub fn listener(&self) -> &ListenerName {
+        self.info.listener()
+    }
+
+    /// The worker this is.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.info.worker()
+    }
+
+    /// Whether this worker was told to leave: finish the request at hand, then close.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.info.is_draining()
+    }
+
+    /// The socket and the count apart, for libraries that want to own a stream.
+    ///
+    /// Drop the stream first, then [`Serving`]: the supervisor may send the next connection as soon as
+    /// the count ends.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Serving) {
+        (self.stream, self.info.serving)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn split(self) -> (TcpStream, Info) {
+        (self.stream, self.info)
+    }
+
+    /// The socket, for its options.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Read for Connection {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Connection {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.stream.write_vectored(buffers)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// The count of one connection in service; dropping it counts the connection as completed.
+pub struct Serving {
+    meter: Meter,
+}
+
+impl Serving {
+    /// The worker this is.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.meter.worker()
+    }
+
+    /// Whether this worker was told to leave.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.meter.0.board.leaving().is_some()
+    }
+}
+
+impl std::fmt::Debug for Serving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Serving").field("worker", &self.worker()).finish()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if self.meter.0.board.count_completed() {
+            // An eventfd is full only after 2^64 − 2 unread kicks; a closed one means the supervisor is
+            // gone. Neither matters to the connection that just ended.
+            let _ = rustix::io::write(&self.meter.0.kick, &1_u64.to_ne_bytes());
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What can go wrong with a service: which worker, listener or step, and what to do.
+
+use std::io;
+
+use crate::id::WorkerId;
+use crate::strategy::Unsupported;
+
+/// Why a service could not be started, or ended badly.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing to listen on.
+    #[error("no address to listen on: give at least one, for example 127.0.0.1:8080")]
+    NoListener,
+    /// Two listeners of one name.
+    #[error("two listeners are named `{0}`: give each its own name, as in admin=127.0.0.1:9000")]
+    DuplicateListener(String),
+    /// No worker, or too many.
+    #[error("{asked} workers: ask for 1 to {most}")]
+    Workers {
+        /// What was asked for.
+        asked: u32,
+        /// What is possible.
+        most: u32,
+    },
+    /// The strategy cannot serve this plan.
+    #[error("strategy `{strategy}`: {source}")]
+    Unsupported {
+        /// Its name.
+        strategy: String,
+        /// What does not fit, and what would.
+        source: Unsupported,
+    },
+    /// The limit of open files is too low.
+    #[error(
+        "{who} needs {needed} descriptors for {workers} workers, but its limit is {limit}: raise it \
+         (`ulimit -n {needed}`) or ask for fewer workers"
+    )]
+    Descriptors {
+        /// Supervisor or worker.
+        who: &'static str,
+        /// What is needed.
+        needed: u64,
+        /// The soft limit.
+        limit: u64,
+        /// The workers asked for.
+        workers: u32,
+    },
+    /// The strategy could not be prepared: mostly a listener that could not be bound.
+    // The cause is the whole message: it names listener and remedy.
+    #[error("{0}")]
+    Prepare(#[source] io::Error),
+    /// No worker became ready, several times over.
+    #[error(
+        "worker {0} failed to start several times in a row before the service ever served: its own \
+         messages, above, say why"
+    )]
+    BootFailed(WorkerId),
+    /// A worker could not make a source of connections of what it inherited.
+    #[error("worker {worker} cannot open its source of connections: {source}")]
+    Open {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        source: io::Error,
+    },
+    /// A worker had to stop serving.
+    #[error("worker {worker} cannot go on serving: {source}")]
+    Serve {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        source: io::Error,
+    },
+    /// The environment says *worker*, but what it says cannot be right.
+    #[error("{0}")]
+    Inherited(String),
+    /// A worker's `main` reached the `run` of another service first.
+    #[error(
+        "this process is a worker of service `{found}`, but its main reached `run` of `{reached}`: a \
+         program with several services decides by FORKHERD_SERVICE which one to run"
+    )]
+    NotOurWorker {
+        /// The service it was started for.
+        found: String,
+        /// The service that was run.
+        reached: String,
+    },
+    /// A system call failed that should not.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn system(what: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::System { what, source: source.into() }
+    }
+
+    /// Whether the call was wrong, rather than the world: binaries end with status 2 then, else with 1.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoListener
+                | Self::DuplicateListener(_)
+                | Self::Workers { .. }
+                | Self::Unsupported { .. }
+        )
+    }
+}

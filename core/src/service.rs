@@ -1,0 +1,202 @@
+//! A service: what to listen on, how many workers, and `run`.
+
+use std::fmt;
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::board::SLOTS_LIMIT;
+use crate::error::Error;
+use crate::inherit;
+use crate::listener::ListenSpec;
+use crate::notice::Notice;
+use crate::strategy::{Needs, Plan, Strategy};
+use crate::supervisor::{self, Job, backoff::Backoff, state::Settings};
+use crate::worker::{self, Runtime};
+
+/// Longest a worker may take to drain before it is killed.
+///
+/// 30 s, as gunicorn and systemd's default stop time of 90 s bracket it.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest a worker may take from its start until it is ready.
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A network service to be run as worker processes under one supervisor.
+///
+/// [`run`](Self::run) is reached twice: in the process that you start, which becomes the supervisor, and
+/// in each worker, which is the same program started again with the same arguments. So `main` runs up to
+/// `run` in all of them: open files and connect to databases *in the handler's set-up*, or accept that
+/// each process has its own.
+///
+/// Call `run` from the main thread and before other threads exist: it blocks SIGTERM, SIGINT, SIGHUP and
+/// SIGCHLD in the calling thread, and workers die with the thread that started them.
+pub struct Service {
+    name: String,
+    listeners: Vec<ListenSpec>,
+    workers: u32,
+    drain_timeout: Duration,
+    start_timeout: Duration,
+    detect_stopped: bool,
+    observer: Box<dyn FnMut(&Notice<'_>)>,
+}
+
+/// In which process [`Service::run`] returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// The one you started: the service has ended, no worker is left.
+    Supervisor,
+    /// A worker that has drained. Return from `main` soon.
+    Worker,
+}
+
+impl Service {
+    /// A service of this name (for logs and process titles), with one worker per available core and
+    /// nothing to listen on yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        Self {
+            name: name.into(),
+            listeners: Vec::new(),
+            workers: cores.min(SLOTS_LIMIT),
+            drain_timeout: DRAIN_TIMEOUT,
+            start_timeout: START_TIMEOUT,
+            detect_stopped: true,
+            observer: Box::new(|_| {}),
+        }
+    }
+
+    /// Adds an address to listen on.
+    #[must_use]
+    pub fn listen(mut self, spec: impl Into<ListenSpec>) -> Self {
+        self.listeners.push(spec.into());
+        self
+    }
+
+    /// How many worker processes to run.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Longest a worker may take to finish what it serves when it has to leave; [`DRAIN_TIMEOUT`] if
+    /// not set.
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Longest a worker may take from its start until it is ready; [`START_TIMEOUT`] if not set.
+    #[must_use]
+    pub fn start_timeout(mut self, timeout: Duration) -> Self {
+        self.start_timeout = timeout;
+        self
+    }
+
+    /// Whether a worker that a signal stopped (SIGSTOP, a debugger) gets nothing until it goes on, and
+    /// what waits for it is taken over. On by default; tests of what happens otherwise turn it off.
+    #[must_use]
+    pub fn detect_stopped(mut self, on: bool) -> Self {
+        self.detect_stopped = on;
+        self
+    }
+
+    /// Supervisor · calls `observer` for everything that happens. It must not block: the supervisor
+    /// waits for it.
+    #[must_use]
+    pub fn observe(mut self, observer: impl FnMut(&Notice<'_>) + 'static) -> Self {
+        self.observer = Box::new(observer);
+        self
+    }
+
+    /// Runs the service: in the process you started as its supervisor, in the others as a worker.
+    ///
+    /// The supervisor returns when the service was ended by SIGTERM or SIGINT and every worker is gone.
+    /// SIGHUP makes a rolling restart: slot by slot, each old worker leaves when its successor is ready.
+    ///
+    /// # Errors
+    /// [`Error`]. Before the first worker is started, everything that can be checked is checked; after an
+    /// error no worker is left.
+    pub fn run(
+        mut self,
+        mut strategy: impl Strategy,
+        runtime: impl Runtime,
+    ) -> Result<Role, Error> {
+        let plan = Plan {
+            listeners: std::mem::take(&mut self.listeners),
+            workers: self.workers,
+            runtime: runtime.kind(),
+        };
+        if let Some(legacy) = inherit::read().map_err(Error::Inherited)? {
+            worker::run(legacy, plan.workers, &strategy, runtime, &self.name)?;
+            return Ok(Role::Worker);
+        }
+        self.check(&plan)?;
+        let needs = strategy.fits(&plan).map_err(|source| Error::Unsupported {
+            strategy: strategy.name().to_owned(),
+            source,
+        })?;
+        check_descriptors(&plan, needs)?;
+        let settings = Settings {
+            workers: plan.workers,
+            drain_timeout: self.drain_timeout,
+            start_timeout: self.start_timeout,
+            backoff: Backoff::default(),
+            progress_after: Duration::from_secs(10),
+            boot_failures_allowed: 3,
+        };
+        supervisor::run(Job {
+            service: &self.name,
+            plan: &plan,
+            settings,
+            detect_stopped: self.detect_stopped,
+            strategy: &mut strategy,
+            observer: &mut *self.observer,
+        })?;
+        Ok(Role::Supervisor)
+    }
+
+    fn check(&self, plan: &Plan) -> Result<(), Error> {
+        if plan.workers == 0 || plan.workers > SLOTS_LIMIT {
+            return Err(Error::Workers { asked: plan.workers, most: SLOTS_LIMIT });
+        }
+        if plan.listeners.is_empty() {
+            return Err(Error::NoListener);
+        }
+        for (index, spec) in plan.listeners.iter().enumerate() {
+            if plan.listeners[..index].iter().any(|other| other.name() == spec.name()) {
+                return Err(Error::DuplicateListener(spec.name().to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("listeners", &self.listeners)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Refuses what could only half start: better one clear error now than a service that lacks workers.
+fn check_descriptors(plan: &Plan, needs: Needs) -> Result<(), Error> {
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+    let workers = u64::from(plan.workers);
+    // 0–2, epoll, signalfd, kick; a pidfd and a control channel per worker, one more worker during a
+    // rolling restart; while one is started: its descriptors, two pages, its channel, exec's own pipe.
+    let supervisor = 6 + 2 * (workers + 1) + needs.supervisor_descriptors + needs.worker_descriptors + 10;
+    // 0–2, epoll, control, kick; a reactor's four; the reserve of `Room`; one connection.
+    let worker = 6 + 4 + needs.worker_descriptors + 8 + 1;
+    for (who, needed) in [("the supervisor", supervisor), ("each worker", worker)] {
+        if needed > limit {
+            return Err(Error::Descriptors { who, needed, limit, workers: plan.workers });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,545 @@
+//! The supervisor: one thread, one epoll, everything that happens to the workers.
+//!
+//! `state` decides, this loop performs. It watches a signalfd, a pidfd per worker, a control channel per
+//! worker, the kick (an eventfd that workers write when the dispatcher starves) and the dispatcher's
+//! sources. It never sleeps, never blocks on a worker, and never reads a byte that a client sent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::epoll::{self, CreateFlags, Event as EpollEvent, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use rustix::time::Timespec;
+
+pub use self::process::ExitStatus;
+use self::process::{Change, Process, Spawner};
+use self::state::{Action, Event, KillReason, Outcome, Settings, State};
+use crate::acceptor::{AcceptFault, Interest, SourceId, Wake};
+use crate::board::{Leaving, View};
+use crate::error::Error;
+use crate::id::{SlotId, WorkerId};
+use crate::notice::Notice;
+use crate::pool::Pool;
+use crate::strategy::{Plan, Setup, Strategy};
+use crate::worker::READY;
+
+pub(crate) mod backoff;
+mod process;
+pub(crate) mod state;
+
+/// Most connections handed on between two looks at everything else.
+const DISPATCH_BUDGET: u32 = 64;
+/// Events taken in one wait.
+const EVENTS: usize = 64;
+
+/// What the supervisor is to run.
+pub(crate) struct Job<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) plan: &'a Plan,
+    pub(crate) settings: Settings,
+    pub(crate) detect_stopped: bool,
+    pub(crate) strategy: &'a mut dyn Strategy,
+    pub(crate) observer: &'a mut dyn FnMut(&Notice<'_>),
+}
+
+/// Runs the service until it is stopped; every worker is gone when this returns.
+pub(crate) fn run(job: Job<'_>) -> Result<(), Error> {
+    let mut supervisor = Supervisor::new(job)?;
+    let old_mask = supervisor.block_signals()?;
+    let result = supervisor.run();
+    drop(supervisor);
+    old_mask.thread_set_mask().map_err(|e| Error::system("restoring the signal mask", e))?;
+    result
+}
+
+struct Supervisor<'a> {
+    job: Job<'a>,
+    state: State,
+    pool: Pool,
+    spawner: Spawner,
+    epoll: OwnedFd,
+    signals: SignalFd,
+    kick: OwnedFd,
+    processes: BTreeMap<WorkerId, Process>,
+    /// What all ready workers were last told to cover.
+    covered: Vec<SlotId>,
+    interest: Interest,
+    joined: Vec<bool>,
+    dispatch_paused_until: Option<Instant>,
+    /// The service was asked to end while the dispatcher still had something to hand on.
+    ending_since: Option<Instant>,
+    outcome: Option<Outcome>,
+}
+
+/// What an epoll event is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Token {
+    Signals,
+    Kick,
+    Exit(WorkerId),
+    Control(WorkerId),
+    Source(SourceId),
+}
+
+impl Token {
+    fn pack(self) -> EventData {
+        let worker = |kind: u64, id: WorkerId| {
+            kind << 56 | u64::from(id.slot.0) << 32 | u64::from(id.generation)
+        };
+        EventData::new_u64(match self {
+            Self::Signals => 0,
+            Self::Kick => 1 << 56,
+            Self::Exit(id) => worker(2, id),
+            Self::Control(id) => worker(3, id),
+            Self::Source(id) => 4 << 56 | id as u64,
+        })
+    }
+
+    fn unpack(data: u64) -> Option<Self> {
+        let low = u32::try_from(data & u64::from(u32::MAX)).ok()?;
+        let slot = u32::try_from(data >> 32 & 0x00ff_ffff).ok()?;
+        let worker = WorkerId { slot: SlotId(slot), generation: low };
+        Some(match data >> 56 {
+            0 => Self::Signals,
+            1 => Self::Kick,
+            2 => Self::Exit(worker),
+            3 => Self::Control(worker),
+            4 => Self::Source(low as usize),
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Supervisor<'a> {
+    fn new(job: Job<'a>) -> Result<Self, Error> {
+        let mut pool = Pool::default();
+        let mut setup = Setup { plan: job.plan, pool: &mut pool, view: None };
+        job.strategy.prepare(&mut setup).map_err(Error::Prepare)?;
+
+        let failed = |e: Errno| Error::system("setting up the supervisor", e);
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
+        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed)?;
+        let signals = SignalFd::with_flags(&our_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(|e| Error::system("signalfd", e))?;
+        epoll::add(&epoll, &signals, Token::Signals.pack(), EventFlags::IN).map_err(failed)?;
+        epoll::add(&epoll, &kick, Token::Kick.pack(), EventFlags::IN).map_err(failed)?;
+
+        let sources = job.strategy.dispatcher().map_or(0, |d| d.sources().len());
+        let spawner = Spawner::new(job.service, &pool.names())?;
+        Ok(Self {
+            state: State::new(job.settings.clone()),
+            job,
+            pool,
+            spawner,
+            epoll,
+            signals,
+            kick,
+            processes: BTreeMap::new(),
+            covered: Vec::new(),
+            interest: Interest::all(sources),
+            joined: vec![false; sources],
+            dispatch_paused_until: None,
+            ending_since: None,
+            outcome: None,
+        })
+    }
+
+    /// Blocks what the signalfd reads, and returns the mask of before.
+    fn block_signals(&self) -> Result<SigSet, Error> {
+        crate::sys::default_child_signal().map_err(|e| Error::system("sigaction", e))?;
+        our_signals()
+            .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
+            .map_err(|e| Error::system("blocking signals", e))
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        let failed = |e: io::Error| Error::system("the supervisor's loop", e);
+        let first = self.state.start(Instant::now());
+        self.perform(first);
+        while self.outcome.is_none() {
+            let now_wanted = self.arm_dispatcher().map_err(failed)?;
+            let timeout = if now_wanted { Some(Timespec::default()) } else { self.timeout() };
+            let mut buffer = [MaybeUninit::<EpollEvent>::uninit(); EVENTS];
+            let tokens: Vec<Token> = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
+                Ok((events, _)) => {
+                    events.iter().filter_map(|event| Token::unpack(event.data.u64())).collect()
+                }
+                Err(Errno::INTR) => Vec::new(),
+                Err(error) => return Err(failed(error.into())),
+            };
+            self.handle(&tokens);
+            let ready: Vec<SourceId> = tokens
+                .iter()
+                .filter_map(|token| match token {
+                    Token::Source(id) => Some(*id),
+                    _ => None,
+                })
+                .collect();
+            if now_wanted || !ready.is_empty() {
+                self.dispatch(&ready);
+            }
+            self.finish_ending();
+            let now = Instant::now();
+            if self.state.deadline().is_some_and(|deadline| deadline <= now) {
+                self.decide(Event::Tick);
+            }
+        }
+        match self.outcome {
+            Some(Outcome::BootFailed(worker)) => Err(Error::BootFailed(worker)),
+            _ => Ok(()),
+        }
+    }
+
+    fn timeout(&self) -> Option<Timespec> {
+        let ending = self.ending_since.map(|since| since + self.job.settings.drain_timeout);
+        let next = [self.state.deadline(), self.dispatch_paused_until, ending]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+    }
+
+    /// What workers said before what clocks and signals say, and exits last: a worker's last words count.
+    fn handle(&mut self, tokens: &[Token]) {
+        for &token in tokens {
+            if let Token::Control(worker) = token {
+                self.hear(worker);
+            }
+        }
+        for &token in tokens {
+            match token {
+                Token::Signals => self.take_signals(),
+                Token::Kick => {
+                    let mut count = [0_u8; 8];
+                    // Only the wake-up matters: the dispatcher looks at the boards by itself.
+                    let _ = rustix::io::read(&self.kick, &mut count);
+                }
+                _ => {}
+            }
+        }
+        for &token in tokens {
+            if let Token::Exit(worker) = token {
+                self.reap(worker);
+            }
+        }
+    }
+
+    fn hear(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        let mut words = [0_u8; 64];
+        match recv(process.control(), &mut words[..], RecvFlags::DONTWAIT) {
+            Ok((_, length)) if length > 0 => {
+                // A worker may say what it likes; once ready is ready.
+                if words[..length].contains(&READY) && process.becomes_ready() {
+                    (self.job.observer)(&Notice::Ready { worker });
+                    self.decide(Event::Ready(worker));
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // End-of-file or an error: its death comes by the pidfd; until then it is not listened to.
+            _ => {
+                let _ = epoll::delete(&self.epoll, process.control());
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(0);
+            match Signal::try_from(number) {
+                Ok(Signal::SIGTERM | Signal::SIGINT) => self.stop(),
+                Ok(Signal::SIGHUP) => self.decide(Event::Restart),
+                Ok(Signal::SIGCHLD) => self.look_for_changes(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends the service. What is queued now is handed on first, where that is our part.
+    fn stop(&mut self) {
+        tracing::info!(service = self.job.service, "stopping");
+        match self.job.strategy.dispatcher() {
+            Some(dispatcher) if self.ending_since.is_none() && !self.state.is_stopping() => {
+                dispatcher.close();
+                self.ending_since = Some(Instant::now());
+            }
+            _ => {
+                self.ending_since = None;
+                self.decide(Event::Stop);
+            }
+        }
+    }
+
+    fn finish_ending(&mut self) {
+        let Some(since) = self.ending_since else { return };
+        let done = self.job.strategy.dispatcher().is_none_or(|dispatcher| dispatcher.is_done());
+        if done || since.elapsed() >= self.job.settings.drain_timeout {
+            self.ending_since = None;
+            self.decide(Event::Stop);
+        }
+    }
+
+    fn look_for_changes(&mut self) {
+        let changes: Vec<(WorkerId, Change)> = self
+            .processes
+            .iter()
+            .filter_map(|(&worker, process)| Some((worker, process.stop_or_continue()?)))
+            .collect();
+        for (worker, change) in changes {
+            let stopped = change == Change::Stopped;
+            let notice =
+                if stopped { Notice::Stopped { worker } } else { Notice::Continued { worker } };
+            (self.job.observer)(&notice);
+            tracing::info!(slot = worker.slot.0, generation = worker.generation, stopped, "worker changed");
+            if !self.job.detect_stopped {
+                continue;
+            }
+            let Some(process) = self.processes.get_mut(&worker) else { continue };
+            process.stopped = stopped;
+            if !process.ready || process.draining {
+                continue;
+            }
+            log_failure(worker, "avoid", self.job.strategy.avoid(worker, stopped));
+            self.tell_cover();
+            if stopped {
+                self.poke_all();
+            }
+        }
+    }
+
+    fn reap(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get(&worker) else { return };
+        let Some(status) = process.try_wait() else { return };
+        let Some(process) = self.processes.remove(&worker) else { return };
+        let counts = process.counts();
+        let pid = process.pid();
+        let in_service = counts.in_service();
+        let generation = worker.generation;
+        if process.draining && status.is_success() {
+            tracing::info!(slot = worker.slot.0, generation, pid, "worker left");
+        } else {
+            tracing::warn!(slot = worker.slot.0, generation, pid, %status, in_service, "worker died");
+        }
+        (self.job.observer)(&Notice::Exited { worker, pid, status, counts });
+        self.job.strategy.release(worker);
+        self.tell_cover();
+        self.poke_all();
+        self.decide(Event::Exited { worker, served: counts.taken > 0 });
+    }
+
+    fn decide(&mut self, event: Event) {
+        let actions = self.state.on(event, Instant::now());
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Spawn(worker) => {
+                    if let Err(error) = self.spawn(worker) {
+                        let generation = worker.generation;
+                        tracing::error!(slot = worker.slot.0, generation, %error, "cannot start a worker");
+                        actions.extend(self.state.on(Event::SpawnFailed(worker), Instant::now()));
+                    }
+                }
+                Action::Admit(worker) => self.admit(worker),
+                Action::Retire(worker) => self.retire(worker),
+                Action::Kill(worker, reason) => self.kill(worker, reason),
+                Action::Serving => {
+                    let listeners = self.pool.names();
+                    (self.job.observer)(&Notice::Serving { listeners: &listeners });
+                }
+                Action::RestartStarted => tracing::info!("rolling restart begins"),
+                Action::RestartDone => {
+                    tracing::info!("rolling restart done");
+                    (self.job.observer)(&Notice::RestartDone);
+                }
+                Action::RestartAborted(worker) => {
+                    tracing::error!(slot = worker.slot.0, "rolling restart aborted: its successor failed");
+                    (self.job.observer)(&Notice::RestartAborted { worker });
+                }
+                Action::Respawning { slot, after } => {
+                    tracing::info!(slot = slot.0, ?after, "respawning");
+                }
+                Action::GiveUp(worker) => {
+                    tracing::error!(slot = worker.slot.0, "gives up: workers fail before they serve");
+                }
+                Action::Finish(outcome) => self.outcome = Some(outcome),
+            }
+        }
+    }
+
+    fn spawn(&mut self, worker: WorkerId) -> io::Result<()> {
+        let (board, own_page, supervisor_page) = crate::board::Board::create()?;
+        board.set_cover(&self.covered);
+        let view = Some(View(board.clone()));
+        let mut setup = Setup { plan: self.job.plan, pool: &mut self.pool, view };
+        let inherit = self.job.strategy.provision(&mut setup, worker)?;
+        let started = self.spawner.spawn(worker, inherit, &own_page, &supervisor_page, &self.kick, board);
+        let watched = started.and_then(|process| {
+            epoll::add(&self.epoll, process.pidfd(), Token::Exit(worker).pack(), EventFlags::IN)?;
+            epoll::add(&self.epoll, process.control(), Token::Control(worker).pack(), EventFlags::IN)?;
+            Ok(process)
+        });
+        match watched {
+            Ok(process) => {
+                let pid = process.pid();
+                tracing::info!(slot = worker.slot.0, generation = worker.generation, pid, "worker started");
+                (self.job.observer)(&Notice::Started { worker, pid });
+                self.processes.insert(worker, process);
+                Ok(())
+            }
+            Err(error) => {
+                self.job.strategy.release(worker);
+                Err(error)
+            }
+        }
+    }
+
+    fn admit(&mut self, worker: WorkerId) {
+        let generation = worker.generation;
+        if let Err(error) = self.job.strategy.admit(worker) {
+            tracing::error!(slot = worker.slot.0, generation, %error, "admit: replacing the worker");
+            if let Some(process) = self.processes.get(&worker) {
+                process.kill();
+            }
+            return;
+        }
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.ready = true;
+            process.set_cover(&self.covered);
+        }
+        tracing::info!(slot = worker.slot.0, generation, "worker ready");
+        self.tell_cover();
+    }
+
+    fn retire(&mut self, worker: WorkerId) {
+        log_failure(worker, "retire", self.job.strategy.retire(worker));
+        let leaving = if self.state.is_stopping() { Leaving::ServiceEnds } else { Leaving::OthersStay };
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.drain(leaving);
+        }
+        self.tell_cover();
+    }
+
+    fn kill(&mut self, worker: WorkerId, reason: KillReason) {
+        tracing::warn!(slot = worker.slot.0, generation = worker.generation, ?reason, "killing a worker");
+        if let Some(process) = self.processes.get(&worker) {
+            process.kill();
+        }
+    }
+
+    /// Tells all ready workers which slots to cover, if that has changed.
+    fn tell_cover(&mut self) {
+        let uncovered = self.job.strategy.uncovered();
+        if uncovered == self.covered {
+            return;
+        }
+        self.covered = uncovered;
+        for process in self.processes.values().filter(|p| p.ready && !p.draining) {
+            process.set_cover(&self.covered);
+            process.poke();
+        }
+    }
+
+    /// A wake-up may have died, or been stopped, with its worker: everybody else looks once.
+    fn poke_all(&self) {
+        for process in self.processes.values().filter(|p| p.ready && !p.draining && !p.stopped) {
+            process.poke();
+        }
+    }
+
+    /// Applies the dispatcher's wishes; true if it has work already.
+    fn arm_dispatcher(&mut self) -> io::Result<bool> {
+        let Some(dispatcher) = self.job.strategy.dispatcher() else { return Ok(false) };
+        let paused = match self.dispatch_paused_until {
+            Some(until) if until > Instant::now() => true,
+            _ => {
+                self.dispatch_paused_until = None;
+                false
+            }
+        };
+        self.interest.begin();
+        dispatcher.arm(&mut self.interest);
+        for (id, source) in dispatcher.sources().iter().enumerate() {
+            let wanted = self.interest.wants(id) && !paused;
+            if wanted == self.joined[id] {
+                continue;
+            }
+            self.joined[id] = wanted;
+            if wanted {
+                let exclusive = source.wake == Wake::SharedExclusive;
+                let flags = if exclusive { EventFlags::IN | EventFlags::EXCLUSIVE } else { EventFlags::IN };
+                epoll::add(&self.epoll, &source.fd, Token::Source(id).pack(), flags)?;
+            } else {
+                epoll::delete(&self.epoll, &source.fd)?;
+            }
+        }
+        Ok(self.interest.wants_now() && !paused)
+    }
+
+    fn dispatch(&mut self, ready: &[SourceId]) {
+        let Some(dispatcher) = self.job.strategy.dispatcher() else { return };
+        let Err(error) = dispatcher.dispatch(ready, DISPATCH_BUDGET) else { return };
+        match AcceptFault::of(&error) {
+            AcceptFault::NotNow => {}
+            AcceptFault::ThisConnection => tracing::debug!(%error, "dispatch"),
+            AcceptFault::Resources | AcceptFault::Listener => {
+                tracing::warn!(%error, "cannot accept: pausing");
+                self.dispatch_paused_until = Some(Instant::now() + AcceptFault::PAUSE);
+            }
+        }
+    }
+}
+
+impl Drop for Supervisor<'_> {
+    /// Only after an error, or in a panic, is anybody left: no worker outlives its supervisor.
+    fn drop(&mut self) {
+        for process in self.processes.values() {
+            process.kill();
+        }
+        for (&worker, process) in &self.processes {
+            process.wait();
+            self.job.strategy.release(worker);
+        }
+    }
+}
+
+fn our_signals() -> SigSet {
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect()
+}
+
+fn log_failure(worker: WorkerId, step: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::error!(slot = worker.slot.0, generation = worker.generation, step, %error, "strategy failed");
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_come_back_as_they_went() {
+        let worker = WorkerId { slot: SlotId(255), generation: u32::MAX };
+        for token in [
+            Token::Signals,
+            Token::Kick,
+            Token::Exit(worker),
+            Token::Control(worker),
+            Token::Source(7),
+        ] {
+            assert_eq!(Token::unpack(token.pack().u64()), Some(token));
+        }
+        assert_eq!(Token::unpack(u64::MAX), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! One worker process as the supervisor holds it, and how it is started.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::board::{Board, Counts, Leaving};
+use crate::connection::ListenerName;
+use crate::error::Error;
+use crate::id::{SlotId, WorkerId};
+use crate::inherit::{
+    ENV_FDS, ENV_LISTENERS, ENV_SERVICE, ENV_SUPERVISOR, ENV_WORKER, Inherit,
+};
+use crate::listener::ListenSpec;
+use crate::sys;
+use crate::worker::{POKE, inherited_name};
+
+/// How a worker ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum ExitStatus {
+    /// It ended by itself, with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Signaled(i32),
+}
+
+impl ExitStatus {
+    /// Whether it ended by itself with status 0.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self == Self::Exited(0)
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exit {status}"),
+            Self::Signaled(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
+/// Stopped or continued, as SIGCHLD tells.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Change {
+    Stopped,
+    Continued,
+}
+
+/// A started worker. Watched, signalled and reaped by its pidfd only, so never mistaken for a stranger.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: u32,
+    pidfd: OwnedFd,
+    /// The other end is the worker's life-line: it reads end-of-file when we are gone.
+    control: OwnedFd,
+    board: Arc<Board>,
+    said_ready: bool,
+    /// Admitted.
+    pub(super) ready: bool,
+    pub(super) draining: bool,
+    pub(super) stopped: bool,
+}
+
+impl Process {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(super) fn control(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.board.counts()
+    }
+
+    /// True the first time.
+    pub(super) fn becomes_ready(&mut self) -> bool {
+        !std::mem::replace(&mut self.said_ready, true)
+    }
+
+    pub(super) fn set_cover(&self, slots: &[SlotId]) {
+        self.board.set_cover(slots);
+    }
+
+    pub(super) fn drain(&mut self, leaving: Leaving) {
+        self.draining = true;
+        self.board.set_drain(leaving);
+        self.poke();
+    }
+
+    /// Makes the worker look at its board and its sources.
+    pub(super) fn poke(&self) {
+        // A full channel holds pokes that were not read yet, which say the same. A closed one belongs to
+        // a worker whose death is on its way to us.
+        let _ = send(&self.control, &[POKE], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+    }
+
+    pub(super) fn kill(&self) {
+        // ESRCH: it is dead already and its pidfd says so.
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Reaps it, if it is dead.
+    pub(super) fn try_wait(&self) -> Option<ExitStatus> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        match waitid(Id::PIDFd(self.pidfd.as_fd()), flags) {
+            Ok(WaitStatus::Exited(_, status)) => Some(ExitStatus::Exited(status)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(ExitStatus::Signaled(signal as i32)),
+            // Somebody else reaped it. How it ended is lost, that it ended is not.
+            Err(nix::errno::Errno::ECHILD) => Some(ExitStatus::Exited(-1)),
+            _ => None,
+        }
+    }
+
+    /// Waits for the end of a killed process.
+    pub(super) fn wait(&self) {
+        while let Err(nix::errno::Errno::EINTR) =
+            waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED)
+        {}
+    }
+
+    /// Whether SIGCHLD was about this one.
+    pub(super) fn stop_or_continue(&self) -> Option<Change> {
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WCONTINUED | WaitPidFlag::WNOHANG;
+        match waitid(Id::PIDFd(self.pidfd.as_fd()), flags) {
+            Ok(WaitStatus::Stopped(..)) => Some(Change::Stopped),
+            Ok(WaitStatus::Continued(_)) => Some(Change::Continued),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counts().fmt(f)
+    }
+}
+
+/// Starts workers: this program again, with its own arguments.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    service: String,
+    arguments: Vec<OsString>,
+    listeners: String,
+}
+
+impl Spawner {
+    pub(super) fn new(service: &str, listeners: &[ListenerName]) -> Result<Self, Error> {
+        let mut specs = Vec::new();
+        for listener in listeners {
+            let spec = ListenSpec::new(&*listener.name, listener.address)
+                .map_err(|e| Error::system("naming a listener", io::Error::other(e)))?;
+            specs.push(spec.to_string());
+        }
+        Ok(Self {
+            service: service.to_owned(),
+            arguments: std::env::args_os().skip(1).collect(),
+            listeners: specs.join(","),
+        })
+    }
+
+    pub(super) fn spawn(
+        &self,
+        worker: WorkerId,
+        mut inherit: Inherit,
+        own_page: &OwnedFd,
+        supervisor_page: &OwnedFd,
+        kick: &OwnedFd,
+        board: Arc<Board>,
+    ) -> io::Result<Process> {
+        let (control, worker_end) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        inherit.add(inherited_name::CONTROL, &worker_end)?;
+        inherit.add(inherited_name::OWN_PAGE, own_page)?;
+        inherit.add(inherited_name::SUPERVISOR_PAGE, supervisor_page)?;
+        inherit.add(inherited_name::KICK, kick)?;
+
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .args(&self.arguments)
+            .arg0(format!("{}: worker {}", self.service, worker.slot))
+            .env(ENV_WORKER, worker.to_string())
+            .env(ENV_SUPERVISOR, std::process::id().to_string())
+            .env(ENV_SERVICE, &self.service)
+            .env(ENV_LISTENERS, &self.listeners)
+            .env(ENV_FDS, inherit.to_env())
+            .stdin(Stdio::null())
+            // Of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which then decides.
+            .process_group(0);
+        sys::on_start(&mut command, inherit.numbers());
+        let child = command.spawn()?;
+        let pid = child.id();
+        // The child is not reaped yet, so the number is still its own.
+        let opened = i32::try_from(pid)
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(rustix::io::Errno::SRCH)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        match opened {
+            Ok(pidfd) => Ok(Process {
+                pid,
+                pidfd,
+                control,
+                board,
+                said_ready: false,
+                ready: false,
+                draining: false,
+                stopped: false,
+            }),
+            Err(error) => {
+                let mut child = child;
+                child.kill()?;
+                child.wait()?;
+                Err(error.into())
+            }
+        }
+    }
+}

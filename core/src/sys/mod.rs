@@ -1,0 +1,15 @@
+//! The crate's only unsafe code: shared pages, starting a worker, adopting what it inherited, and two
+//! socket calls that no crate wraps.
+
+mod memory;
+mod process;
+mod socket;
+
+pub(crate) use memory::{ReadOnlyPage, SharedPage};
+pub(crate) use process::{adopt_descriptor, default_child_signal, on_start};
+pub use socket::queue_len;
+
+#[cfg(feature = "tokio")]
+mod readiness;
+#[cfg(feature = "tokio")]
+pub(crate) use readiness::watch;

@@ -1,0 +1,74 @@
+//! Starting a worker and adopting what it inherited.
+#![expect(unsafe_code, reason = "code between fork and exec, and descriptors known by number only")]
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::unistd::{Pid, getppid};
+
+/// Arranges what the child does between `fork` and `exec`: it unblocks all signals, dies with this
+/// process, and keeps exactly 0, 1, 2 and `keep` over the `exec`.
+///
+/// Supervisor · before each spawn, on the thread that stays alive: the death signal follows the thread
+/// that forked.
+pub(crate) fn on_start(command: &mut Command, keep: Vec<RawFd>) {
+    let supervisor = nix::unistd::getpid();
+    // SAFETY: the closure runs in the forked child before `exec`. It makes plain system calls and
+    // neither allocates nor locks: `keep` was allocated before the fork, and an `io::Error` made from an
+    // error number holds no heap memory.
+    unsafe { command.pre_exec(move || before_exec(supervisor, &keep)) };
+}
+
+fn before_exec(supervisor: Pid, keep: &[RawFd]) -> io::Result<()> {
+    // A blocked signal stays blocked over `exec`; the supervisor blocks what its signalfd reads.
+    SigSet::empty().thread_set_mask()?;
+    set_pdeathsig(Signal::SIGKILL)?;
+    // If the supervisor died before the line above took effect, no signal will ever come.
+    if getppid() != supervisor {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    // SAFETY: marks descriptors close-on-exec and closes none, so no owner in this child is surprised.
+    let marked = unsafe { libc::close_range(3, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    if marked != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for &fd in keep {
+        // SAFETY: changes one flag of a descriptor that the caller holds open until after the spawn.
+        if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+const CLOSE_RANGE_CLOEXEC: libc::c_int = 4; // linux/close_range.h, since Linux 5.11
+
+/// Takes ownership of an inherited descriptor and marks it close-on-exec again.
+///
+/// Worker · once per number, right at the start.
+///
+/// # Errors
+/// `EBADF` if nothing is open under that number.
+pub(crate) fn adopt_descriptor(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD only reads a flag, and tells by EBADF whether the number is open.
+    if number < 3 || unsafe { libc::fcntl(number, libc::F_GETFD) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: the number was just seen open. The supervisor listed it as ours and lists no number twice
+    // (`Inherited` refuses a repeated one), and nothing else in this process knows it.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+/// Makes sure that children are reported: a program started with SIGCHLD ignored would never see them.
+pub(crate) fn default_child_signal() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action runs no code of ours in signal context.
+    unsafe { sigaction(Signal::SIGCHLD, &default) }?;
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! Socket calls that no crate wraps.
+#![expect(unsafe_code, reason = "getsockopt into a struct")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// How many connections wait in the accept queue of a TCP listener.
+///
+/// Any process · any time. Corresponds to `getsockopt(2)` with `TCP_INFO`, whose `tcpi_unacked` is the
+/// length of the accept queue for a listening socket (`tcp_get_info` in net/ipv4/tcp.c). 0.4 µs.
+///
+/// # Errors
+/// That of `getsockopt(2)`: `EOPNOTSUPP` or `ENOPROTOOPT` if it is no TCP socket.
+pub fn queue_len(listener: impl AsFd) -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = libc::socklen_t::try_from(size_of::<libc::tcp_info>())
+        .expect("tcp_info is a few hundred bytes");
+    // SAFETY: `info` and `length` are live for the call, and `length` says how much room `info` has.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all-zero bytes are a valid `tcp_info` (integers only); the kernel wrote a prefix.
+    Ok(unsafe { info.assume_init() }.tcpi_unacked)
+}

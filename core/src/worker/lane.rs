@@ -1,0 +1,288 @@
+//! One accepting lane of a worker: what it watches, and the order of its steps.
+//!
+//! The order is what makes leaving lossless and waiting cheap:
+//!
+//! 1. `arm`: ask the acceptor for its wishes, change the epoll set where they differ. A shared source
+//!    that was left is an *owed* wake-up: the kernel may just have spent one on us.
+//! 2. wait (the runtime's part), not at all if there is anything left to look at.
+//! 3. `turn`: control first. If it says *leave*, leave before anything is taken. Then tell the acceptor
+//!    what may be ready, and take one connection.
+
+use std::io;
+use std::mem::MaybeUninit;
+#[cfg(feature = "tokio")]
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::process::{Resource, getrlimit};
+use rustix::time::Timespec;
+
+use super::{POKE, READY, Turn};
+use crate::acceptor::{AcceptFault, Acceptor, Interest, Load, SourceId, Wake};
+use crate::connection::Meter;
+use crate::id::SlotId;
+
+/// Token of the control channel; sources have their index.
+const CONTROL: u64 = u64::MAX;
+
+/// How long to wait for an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Wait {
+    Not,
+    For(Duration),
+    ForEver,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Lane {
+    epoll: OwnedFd,
+    control: OwnedFd,
+    acceptor: Box<dyn Acceptor>,
+    meter: Meter,
+    interest: Interest,
+    /// Which sources the epoll set holds.
+    joined: Vec<bool>,
+    /// Sources to be told to the acceptor as perhaps ready.
+    ready: Vec<SourceId>,
+    cover: Vec<SlotId>,
+    poked: bool,
+    draining: bool,
+    /// The last attempt found nothing.
+    blocked: bool,
+    pause_until: Option<Instant>,
+    room: Room,
+}
+
+impl Lane {
+    pub(crate) fn new(
+        acceptor: Box<dyn Acceptor>,
+        control: OwnedFd,
+        meter: Meter,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
+        let sources = acceptor.sources().len();
+        let mut cover = Vec::new();
+        meter.board().cover(&mut cover);
+        let room = Room::measure()?;
+        Ok(Self {
+            epoll,
+            control,
+            acceptor,
+            meter,
+            interest: Interest::all(sources),
+            joined: vec![false; sources],
+            ready: Vec::new(),
+            cover,
+            poked: false,
+            draining: false,
+            blocked: false,
+            pause_until: None,
+            room,
+        })
+    }
+
+    /// What a runtime with a reactor of its own watches.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn epoll(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// Tells the supervisor that this worker serves. After the first [`arm`](Self::arm), so that it is
+    /// true.
+    pub(crate) fn report_ready(&self) -> io::Result<()> {
+        match send(&self.control, &[READY], SendFlags::NOSIGNAL) {
+            Ok(_) => Ok(()),
+            // The supervisor is gone: the next wait sees end-of-file.
+            Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a further connection would find a descriptor.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_room(&self) -> bool {
+        self.room.left(self.meter.board().in_service()) > 0
+    }
+
+    /// Step 1: applies the acceptor's wishes and says how long to wait.
+    pub(crate) fn arm(&mut self) -> io::Result<Wait> {
+        let in_service = self.meter.board().in_service();
+        let room = self.room.left(in_service);
+        self.interest.begin();
+        let load = Load { in_service, room, cover: &self.cover };
+        self.acceptor.arm(load, &mut self.interest);
+        let pause = self.pause();
+        self.apply(pause.is_some())?;
+        if let Some(pause) = pause {
+            return Ok(Wait::For(pause));
+        }
+        let work = self.interest.wants_now()
+            || self.poked
+            || !self.ready.is_empty()
+            || (self.draining && !self.blocked);
+        Ok(if work { Wait::Not } else { Wait::ForEver })
+    }
+
+    /// What is left of a pause after resources ran out.
+    fn pause(&mut self) -> Option<Duration> {
+        let left = self.pause_until?.checked_duration_since(Instant::now());
+        if left.is_none() {
+            self.pause_until = None;
+        }
+        left
+    }
+
+    fn apply(&mut self, paused: bool) -> io::Result<()> {
+        for (id, source) in self.acceptor.sources().iter().enumerate() {
+            let wanted = self.interest.wants(id) && !paused;
+            if wanted == self.joined[id] {
+                continue;
+            }
+            self.joined[id] = wanted;
+            if wanted {
+                let mut flags = EventFlags::IN;
+                if source.wake == Wake::SharedExclusive {
+                    flags |= EventFlags::EXCLUSIVE;
+                }
+                epoll::add(&self.epoll, &source.fd, EventData::new_u64(id as u64), flags)?;
+            } else {
+                epoll::delete(&self.epoll, &source.fd)?;
+                if source.wake == Wake::SharedExclusive {
+                    owe(&mut self.ready, id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 2 for runtimes that may block: waits for one event. More than one would be hoarded: the
+    /// wake-up is spent on this worker, which then serves another connection first.
+    pub(crate) fn wait(&mut self, wait: Wait) -> io::Result<Option<u64>> {
+        let timeout = match wait {
+            Wait::Not => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
+            Wait::For(duration) => Timespec::try_from(duration).ok(),
+            Wait::ForEver => None,
+        };
+        let mut buffer = [MaybeUninit::<Event>::uninit(); 1];
+        match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
+            Ok((events, _)) => Ok(events.first().map(|event| event.data.u64())),
+            Err(Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Step 3: what the event, and all that is owed, bring.
+    pub(crate) fn turn(&mut self, event: Option<u64>) -> io::Result<Turn> {
+        match event {
+            Some(CONTROL) => {
+                if let Some(turn) = self.control()? {
+                    return Ok(turn);
+                }
+            }
+            Some(source) => owe(&mut self.ready, usize::try_from(source).unwrap_or(usize::MAX)),
+            None => {}
+        }
+        if self.pause_until.is_some() {
+            return Ok(Turn::Again);
+        }
+        if self.poked {
+            self.acceptor.woken(&[]);
+        }
+        if !self.ready.is_empty() {
+            self.acceptor.woken(&self.ready);
+            self.ready.clear();
+        } else if !self.poked && !self.draining && !self.interest.wants_now() {
+            return Ok(Turn::Again);
+        }
+        self.take()
+    }
+
+    /// Reads the control channel and the board. `Some`: the turn ends here.
+    fn control(&mut self) -> io::Result<Option<Turn>> {
+        let mut pokes = [0_u8; 64];
+        match recv(&self.control, &mut pokes[..], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(Some(Turn::Orphaned)),
+            Ok((_, length)) => debug_assert!(pokes[..length].iter().all(|&byte| byte == POKE)),
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        self.meter.board().cover(&mut self.cover);
+        if !self.draining {
+            self.poked = true;
+            if let Some(leaving) = self.meter.board().leaving() {
+                self.draining = true;
+                self.poked = false;
+                self.acceptor.close(leaving);
+            }
+        }
+        // Leave, or join, first; what was ready stays owed.
+        Ok(Some(Turn::Again))
+    }
+
+    fn take(&mut self) -> io::Result<Turn> {
+        self.blocked = false;
+        match self.acceptor.try_accept() {
+            Ok(Some(connection)) => Ok(Turn::Serve(connection)),
+            Ok(None) => Ok(Turn::Drained),
+            Err(error) => match AcceptFault::of(&error) {
+                AcceptFault::NotNow => {
+                    self.poked = false;
+                    self.blocked = true;
+                    Ok(Turn::Again)
+                }
+                AcceptFault::ThisConnection => {
+                    self.meter.board().count_accept_error();
+                    Ok(Turn::Again)
+                }
+                AcceptFault::Resources => {
+                    self.meter.board().count_accept_error();
+                    self.pause_until = Some(Instant::now() + AcceptFault::PAUSE);
+                    let slot = self.meter.worker().slot.0;
+                    tracing::warn!(slot, %error, "no resources to accept with: pausing");
+                    Ok(Turn::Again)
+                }
+                AcceptFault::Listener => Err(error),
+            },
+        }
+    }
+
+    /// A connection ended, and with it a descriptor came free: a pause is over.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn resume(&mut self) {
+        self.pause_until = None;
+    }
+}
+
+fn owe(ready: &mut Vec<SourceId>, id: SourceId) {
+    if !ready.contains(&id) {
+        ready.push(id);
+    }
+}
+
+/// How many connections this process has descriptors for.
+#[derive(Debug)]
+struct Room {
+    most: u32,
+}
+
+impl Room {
+    /// Kept free for what handlers open beside the connection: files, pipes, a name service.
+    const RESERVE: u64 = 8;
+
+    fn measure() -> io::Result<Self> {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let open = std::fs::read_dir("/proc/self/fd").map_or(16, |entries| entries.count() as u64);
+        let most = limit.saturating_sub(open + Self::RESERVE).max(1);
+        Ok(Self { most: u32::try_from(most).unwrap_or(u32::MAX) })
+    }
+
+    fn left(&self, in_service: u32) -> u32 {
+        self.most.saturating_sub(in_service)
+    }
+}

@@ -1,0 +1,142 @@
+//! The worker: what runs in a process that the supervisor started.
+//!
+//! A runtime decides how connections are served; [`Lane`](lane::Lane) is what all runtimes share: the
+//! epoll set, the control channel, and the order in which a worker looks, takes and leaves.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use nix::sys::signal::Signal;
+
+use crate::board::OwnBoard;
+use crate::connection::{Connection, Meter};
+use crate::error::Error;
+use crate::inherit::{Inherited, Legacy};
+use crate::strategy::{RuntimeKind, Strategy};
+
+mod blocking;
+mod lane;
+#[cfg(feature = "tokio")]
+mod tokio;
+
+#[cfg(feature = "tokio")]
+pub use self::tokio::{AsyncConnection, Tokio};
+pub use blocking::Blocking;
+pub(crate) use lane::Lane;
+
+/// Names of the descriptors every worker inherits beside those of its strategy.
+pub(crate) mod inherited_name {
+    pub(crate) const CONTROL: &str = "forkherd-control";
+    pub(crate) const OWN_PAGE: &str = "forkherd-own-page";
+    pub(crate) const SUPERVISOR_PAGE: &str = "forkherd-supervisor-page";
+    pub(crate) const KICK: &str = "forkherd-kick";
+}
+
+/// What a worker sends once it serves.
+pub(crate) const READY: u8 = b'R';
+/// What the supervisor sends when something on the worker's board has changed, or a wake-up may have
+/// been lost. What it is stands on the board: a channel that is full loses nothing.
+pub(crate) const POKE: u8 = b'P';
+
+/// How a worker serves the connections that its strategy brings.
+///
+/// Implemented by [`Blocking`] and, with the feature `tokio`, by [`Tokio`].
+pub trait Runtime: sealed::Sealed {
+    /// What strategies have to know of it.
+    fn kind(&self) -> RuntimeKind;
+}
+
+pub(crate) mod sealed {
+    use super::{Error, Lane, WorkerSetup};
+
+    /// The part of a runtime that only this crate calls.
+    pub trait Sealed {
+        /// Worker · serves until it is told to leave or the supervisor is gone.
+        fn serve(self, setup: WorkerSetup, lane: Lane) -> Result<(), Error>;
+    }
+}
+
+/// What a runtime has to know beside its lane.
+#[derive(Debug)]
+pub struct WorkerSetup {
+    pub(crate) meter: Meter,
+}
+
+/// Runs this process as a worker, until it has drained or its supervisor is gone.
+pub(crate) fn run(
+    mut legacy: Legacy,
+    slots: u32,
+    strategy: &dyn Strategy,
+    runtime: impl Runtime,
+    service: &str,
+) -> Result<(), Error> {
+    let worker = legacy.worker;
+    if legacy.service != service {
+        return Err(Error::NotOurWorker { found: legacy.service, reached: service.to_owned() });
+    }
+    // Set before `exec` too; a set-user-id program loses it there.
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| Error::system("prctl", e))?;
+    set_title(service, worker.slot.0);
+
+    let mut take = |name: &str| take(&mut legacy.fds, name);
+    let control = take(inherited_name::CONTROL)?;
+    let own_page = take(inherited_name::OWN_PAGE)?;
+    let supervisor_page = take(inherited_name::SUPERVISOR_PAGE)?;
+    let kick = take(inherited_name::KICK)?;
+    let board = OwnBoard::map(&own_page, &supervisor_page)
+        .map_err(|source| Error::System { what: "mapping the board", source })?;
+    let listeners = legacy.listeners.len();
+    let meter = Meter::new(board, kick, worker, legacy.listeners);
+    let inherited = Inherited {
+        fds: legacy.fds,
+        meter: meter.clone(),
+        slots,
+        listeners,
+        runtime: runtime.kind(),
+    };
+    let acceptor =
+        strategy.open(&inherited).map_err(|source| Error::Open { worker, source })?;
+    // What the strategy did not open it does not need.
+    drop(inherited);
+    let lane = Lane::new(acceptor, control, meter.clone())
+        .map_err(|source| Error::Open { worker, source })?;
+    runtime.serve(WorkerSetup { meter }, lane)
+}
+
+fn take(fds: &mut BTreeMap<String, OwnedFd>, name: &str) -> Result<OwnedFd, Error> {
+    fds.remove(name).ok_or_else(|| {
+        Error::Inherited(format!("descriptor `{name}` is missing from what this worker inherited"))
+    })
+}
+
+/// The kernel keeps 15 bytes; `ps -o args` shows the long form, set at the start as `argv[0]`.
+fn set_title(service: &str, slot: u32) {
+    let mut title = format!("w{slot}:{service}");
+    title.truncate(title.floor_char_boundary(15));
+    if let Ok(title) = std::ffi::CString::new(title) {
+        // Cosmetic: a kernel that refuses leaves the old name.
+        let _ = nix::sys::prctl::set_name(&title);
+    }
+}
+
+/// What a handler's error is worth: the client went away, or the handler says so.
+pub(crate) fn note_outcome(meter: &Meter, outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        meter.board().count_failed();
+        tracing::debug!(slot = meter.worker().slot.0, %error, "connection ended with an error");
+    }
+}
+
+/// What a lane's turn brought.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// A connection to serve.
+    Serve(Connection),
+    /// Nothing; go round.
+    Again,
+    /// Drained: this worker may go.
+    Drained,
+    /// The supervisor is gone.
+    Orphaned,
+}

@@ -1,0 +1,253 @@
+//! The tokio runtime: many connections at a time on one thread, built in the worker.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use ::tokio::io::unix::AsyncFd;
+use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use ::tokio::net::TcpStream;
+use ::tokio::sync::Notify;
+use ::tokio::task::{LocalSet, yield_now};
+
+use super::lane::Wait;
+use super::sealed::Sealed;
+use super::{Lane, Runtime, Turn, WorkerSetup, note_outcome};
+use crate::connection::{Connection, Info, ListenerName, Serving};
+use crate::error::Error;
+use crate::id::WorkerId;
+use crate::strategy::RuntimeKind;
+use crate::sys::watch;
+
+/// Serves many connections at a time on a current-thread tokio runtime.
+///
+/// The runtime is built in the worker, after the start: tokio forbids its use in a child of a process
+/// that used it. Each connection is a task of its own; futures need not be `Send`.
+///
+/// Its accept lane is watched through tokio's epoll, where `EPOLLEXCLUSIVE` is lost: on a *shared*
+/// listener every idle worker wakes for each connection (a herd).
+#[derive(Debug)]
+pub struct Tokio<H> {
+    handler: H,
+}
+
+impl<H> Tokio<H>
+where
+    H: AsyncFn(AsyncConnection) -> io::Result<()> + 'static,
+{
+    /// A runtime that calls `handler` for each connection.
+    pub fn new(handler: H) -> Self {
+        Self { handler }
+    }
+}
+
+impl<H> Runtime for Tokio<H>
+where
+    H: AsyncFn(AsyncConnection) -> io::Result<()> + 'static,
+{
+    fn kind(&self) -> RuntimeKind {
+        RuntimeKind::Tokio
+    }
+}
+
+impl<H> Sealed for Tokio<H>
+where
+    H: AsyncFn(AsyncConnection) -> io::Result<()> + 'static,
+{
+    fn serve(self, setup: WorkerSetup, lane: Lane) -> Result<(), Error> {
+        let worker = setup.meter.worker();
+        let failed = |source| Error::Serve { worker, source };
+        let runtime =
+            ::tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let local = LocalSet::new();
+        let end = local.block_on(&runtime, accept(setup, lane, self.handler)).map_err(failed)?;
+        if end == End::Drained {
+            // Only the tasks are left; each is one connection in service.
+            runtime.block_on(local);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Drained,
+    Orphaned,
+}
+
+async fn accept<H>(setup: WorkerSetup, mut lane: Lane, handler: H) -> io::Result<End>
+where
+    H: AsyncFn(AsyncConnection) -> io::Result<()> + 'static,
+{
+    let handler = Rc::new(handler);
+    let ended = Rc::new(Notify::new());
+    let watched = watch(rustix::io::dup(lane.epoll())?)?;
+    let mut wait = lane.arm()?;
+    lane.report_ready()?;
+    loop {
+        let event = match wait {
+            Wait::Not => lane.wait(Wait::Not)?,
+            _ => idle(&watched, wait, &mut lane, &ended).await?,
+        };
+        match lane.turn(event)? {
+            Turn::Serve(connection) => {
+                let connection = AsyncConnection::new(connection)?;
+                let (handler, ended) = (Rc::clone(&handler), Rc::clone(&ended));
+                let meter = setup.meter.clone();
+                ::tokio::task::spawn_local(async move {
+                    note_outcome(&meter, handler(connection).await);
+                    ended.notify_one();
+                });
+                // The new task, and those that became ready, before the next connection.
+                yield_now().await;
+            }
+            Turn::Again => {}
+            Turn::Drained => return Ok(End::Drained),
+            Turn::Orphaned => return Ok(End::Orphaned),
+        }
+        wait = lane.arm()?;
+    }
+}
+
+/// Waits until the lane's epoll has an event, the time is up, or a connection ended that had kept the
+/// lane from accepting.
+async fn idle(
+    watched: &AsyncFd<OwnedFd>,
+    wait: Wait,
+    lane: &mut Lane,
+    ended: &Notify,
+) -> io::Result<Option<u64>> {
+    let limited = !lane.has_room() || matches!(wait, Wait::For(_));
+    let pause = async {
+        match wait {
+            Wait::For(duration) => ::tokio::time::sleep(duration).await,
+            Wait::Not | Wait::ForEver => std::future::pending().await,
+        }
+    };
+    ::tokio::select! {
+        event = next_event(watched, lane) => event.map(Some),
+        () = pause => Ok(None),
+        () = ended.notified(), if limited => {
+            lane.resume();
+            Ok(None)
+        }
+    }
+}
+
+/// tokio watches edge-triggered: readiness is forgotten only after a look that found nothing, else what
+/// is still ready would never be told again.
+async fn next_event(watched: &AsyncFd<OwnedFd>, lane: &mut Lane) -> io::Result<u64> {
+    loop {
+        let mut guard = watched.readable().await?;
+        match lane.wait(Wait::Not)? {
+            Some(event) => return Ok(event),
+            None => guard.clear_ready(),
+        }
+    }
+}
+
+/// A connection on the tokio runtime: [`Connection`] with asynchronous reads and writes.
+///
+/// Dropping it closes the socket, then counts the connection as completed.
+pub struct AsyncConnection {
+    // The order matters: the socket is closed before `info` counts.
+    stream: TcpStream,
+    info: Info,
+}
+
+impl AsyncConnection {
+    fn new(connection: Connection) -> io::Result<Self> {
+        let (stream, info) = connection.split();
+        // The acceptor made it non-blocking: it knew the runtime.
+        Ok(Self { stream: TcpStream::from_std(stream)?, info })
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.info.peer()
+    }
+
+    /// The listener it came through.
+    #[must_use]
+    pub fn listener(&self) -> &ListenerName {
+        self.info.listener()
+    }
+
+    /// The worker this is.
+    #[must_use]
+    pub fn worker(&self) -> WorkerId {
+        self.info.worker()
+    }
+
+    /// Whether this worker was told to leave: finish the request at hand, then close.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.info.is_draining()
+    }
+
+    /// The socket, for its options.
+    #[must_use]
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The socket and the count apart, for libraries that want to own a stream. Drop the stream first.
+    #[must_use]
+    pub fn into_parts(self) -> (TcpStream, Serving) {
+        (self.stream, self.info.into_serving())
+    }
+}
+
+impl fmt::Debug for AsyncConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncConnection").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for AsyncConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for AsyncConnection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
