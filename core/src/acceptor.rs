@@ -178,7 +178,9 @@ impl AcceptFault {
         match error.raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR) => Self::NotNow,
             None if error.kind() == io::ErrorKind::WouldBlock => Self::NotNow,
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Self::Resources,
+            Some(
+                libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::ETOOMANYREFS,
+            ) => Self::Resources,
             Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EFAULT) => Self::Listener,
             _ => Self::ThisConnection,
         }
@@ -207,6 +209,7 @@ mod tests {
             (libc::ENFILE, Resources),
             (libc::ENOBUFS, Resources),
             (libc::ENOMEM, Resources),
+            (libc::ETOOMANYREFS, Resources),
             (libc::EINVAL, Listener),
             (libc::EBADF, Listener),
             (libc::ENOTSOCK, Listener),

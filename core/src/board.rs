@@ -126,13 +126,33 @@ impl View {
         self.0.completed()
     }
 
-    /// Asks the worker to kick the supervisor whenever it finishes a connection.
-    ///
-    /// Set it, *look again* at [`completed`](Self::completed), and only then wait: the worker counts
-    /// first and looks at this flag second, so one of the two sides always sees the other.
-    pub fn set_starving(&self, on: bool) {
-        self.0.own[supervisor_word::STARVING].store(u64::from(on), Ordering::SeqCst);
+    /// Connections the worker has accepted or received. Written by the worker, too.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.0.worker.load(worker_word::TAKEN)
     }
+
+    /// Asks the worker to kick the supervisor whenever it takes, or finishes, a connection.
+    ///
+    /// Set it, *look again* at the counter, and only then wait: the worker counts first and looks at
+    /// this flag second, so one of the two sides always sees the other.
+    pub fn set_starving(&self, kick: Option<Kick>) {
+        let word = match kick {
+            None => 0,
+            Some(Kick::OnTaken) => 1,
+            Some(Kick::OnCompleted) => 2,
+        };
+        self.0.own[supervisor_word::STARVING].store(word, Ordering::SeqCst);
+    }
+}
+
+/// When a worker kicks the supervisor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kick {
+    /// It took a connection.
+    OnTaken,
+    /// It finished one.
+    OnCompleted,
 }
 
 impl std::fmt::Debug for View {
@@ -152,14 +172,16 @@ impl OwnBoard {
         Ok(Self { own: SharedPage::map(own)?, supervisor: ReadOnlyPage::map(supervisor)? })
     }
 
-    pub(crate) fn count_taken(&self) {
+    /// Counts a connection; true if the supervisor waits to hear of it.
+    pub(crate) fn count_taken(&self) -> bool {
         self.own[worker_word::TAKEN].fetch_add(1, Ordering::SeqCst);
+        self.supervisor.load(supervisor_word::STARVING) == 1
     }
 
     /// Counts a finished connection; true if the supervisor waits to hear of it.
     pub(crate) fn count_completed(&self) -> bool {
         self.own[worker_word::COMPLETED].fetch_add(1, Ordering::SeqCst);
-        self.supervisor.load(supervisor_word::STARVING) != 0
+        self.supervisor.load(supervisor_word::STARVING) == 2
     }
 
     pub(crate) fn count_failed(&self) {
@@ -211,12 +233,16 @@ mod tests {
     #[test]
     fn each_side_sees_what_the_other_wrote() {
         let (board, own) = pair();
-        own.count_taken();
-        own.count_taken();
+        assert!(!own.count_taken());
+        assert!(!own.count_taken());
         assert!(!own.count_completed());
-        View(Arc::clone(&board)).set_starving(true);
+        let view = View(Arc::clone(&board));
+        view.set_starving(Some(Kick::OnCompleted));
         assert!(own.count_completed());
-        own.count_taken();
+        assert!(!own.count_taken());
+        view.set_starving(Some(Kick::OnTaken));
+        assert!(own.count_taken());
+        assert!(!own.count_completed());
         assert_eq!(board.counts().in_service(), 1);
         assert_eq!(own.in_service(), 1);
 

@@ -48,11 +48,20 @@ impl Meter {
     /// message said: `getpeername(2)` would be a call more, and fails once the peer is gone.
     #[must_use]
     pub fn begin(&self, socket: OwnedFd, peer: SocketAddr, listener: usize) -> Connection {
-        self.0.board.count_taken();
+        if self.0.board.count_taken() {
+            self.kick();
+        }
         Connection {
             stream: TcpStream::from(socket),
             info: Info { peer, listener, serving: Serving { meter: self.clone() } },
         }
+    }
+
+    /// Wakes the supervisor's dispatcher.
+    fn kick(&self) {
+        // An eventfd is full only after 2^64 − 2 kicks; a closed one means the supervisor is gone. Neither
+        // matters to the connection at hand.
+        let _ = rustix::io::write(&self.0.kick, &1_u64.to_ne_bytes());
     }
 
     pub(crate) fn board(&self) -> &OwnBoard {
@@ -215,9 +224,7 @@ impl std::fmt::Debug for Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         if self.meter.0.board.count_completed() {
-            // An eventfd is full only after 2^64 − 2 unread kicks; a closed one means the supervisor is
-            // gone. Neither matters to the connection that just ended.
-            let _ = rustix::io::write(&self.meter.0.kick, &1_u64.to_ne_bytes());
+            self.meter.kick();
         }
     }
 }

@@ -154,10 +154,7 @@ pub(crate) fn read() -> Result<Option<Legacy>, String> {
         .filter(|text| !text.is_empty())
         .map(|text| {
             let spec: ListenSpec = text.parse().map_err(|_| wrong(ENV_LISTENERS, &listed))?;
-            Ok::<_, String>(ListenerName {
-                name: spec.name().to_owned(),
-                address: spec.address(),
-            })
+            Ok::<_, String>(ListenerName { name: spec.name().to_owned(), address: spec.address() })
         })
         .collect();
     let fds = adopt(&required(ENV_FDS)?)?;

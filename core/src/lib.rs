@@ -16,12 +16,12 @@ mod sys;
 mod worker;
 
 pub use acceptor::{AcceptFault, Acceptor, Dispatcher, Interest, Load, Source, SourceId, Wake};
-pub use board::{Counts, Leaving, SLOTS_LIMIT, View};
+pub use board::{Counts, Kick, Leaving, SLOTS_LIMIT, View};
 pub use connection::{Connection, ListenerName, Meter, Serving};
 pub use error::Error;
 pub use id::{SlotId, WorkerId};
 pub use inherit::{ENV_WORKER, Inherit, Inherited};
-pub use listener::{ListenSpec, ListenSpecError};
+pub use listener::{ListenSpec, ListenSpecError, RefusedText};
 pub use listener_set::ListenerSet;
 pub use notice::Notice;
 pub use pool::{BACKLOG, Listener};

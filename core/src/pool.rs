@@ -55,7 +55,8 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn listen(&mut self, specs: &[ListenSpec]) -> io::Result<()> {
         for spec in specs {
-            let socket = open(spec.address(), Group::Alone).map_err(|error| explain(spec, error))?;
+            let socket =
+                open(spec.address(), Group::Alone).map_err(|error| explain(spec, error))?;
             self.plain.push(named(spec, socket)?);
         }
         Ok(())
@@ -138,7 +139,10 @@ fn named(spec: &ListenSpec, socket: Socket) -> io::Result<Listener> {
 }
 
 fn bound_address(socket: &Socket) -> io::Result<SocketAddr> {
-    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("a listener without an address"))
+    socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| io::Error::other("a listener without an address"))
 }
 
 /// An error of `bind(2)` or `listen(2)` with the listener it is about and what helps.

@@ -54,7 +54,8 @@ impl Service {
     /// A service of this name (for logs and process titles), with one worker per available core and
     /// nothing to listen on yet.
     pub fn new(name: impl Into<String>) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
+        let cores =
+            std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1));
         Self {
             name: name.into(),
             listeners: Vec::new(),
@@ -190,7 +191,8 @@ fn check_descriptors(plan: &Plan, needs: Needs) -> Result<(), Error> {
     let workers = u64::from(plan.workers);
     // 0–2, epoll, signalfd, kick; a pidfd and a control channel per worker, one more worker during a
     // rolling restart; while one is started: its descriptors, two pages, its channel, exec's own pipe.
-    let supervisor = 6 + 2 * (workers + 1) + needs.supervisor_descriptors + needs.worker_descriptors + 10;
+    let supervisor =
+        6 + 2 * (workers + 1) + needs.supervisor_descriptors + needs.worker_descriptors + 10;
     // 0–2, epoll, control, kick; a reactor's four; the reserve of `Room`; one connection.
     let worker = 6 + 4 + needs.worker_descriptors + 8 + 1;
     for (who, needed) in [("the supervisor", supervisor), ("each worker", worker)] {

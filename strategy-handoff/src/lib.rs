@@ -1,1 +1,118 @@
-//! Strategy handoff.
+//! The supervisor accepts and passes the descriptor to a worker it picks.
+mod acceptor;
+mod channel;
+mod dispatcher;
+mod pick;
+
+use std::io;
+
+use forkherd_core::{
+    Acceptor, Dispatcher, Inherit, Inherited, Needs, Plan, RuntimeKind, Setup, Strategy,
+    Unsupported, WorkerId,
+};
+
+use crate::acceptor::HandoffAcceptor;
+use crate::dispatcher::{Credit, Routes};
+
+/// The supervisor accepts every connection and hands it to a worker of its choice.
+#[derive(Debug)]
+pub struct Handoff {
+    credits: Option<u32>,
+    routes: Routes,
+}
+
+impl Handoff {
+    /// Each worker in turn; one that has no credit left is skipped.
+    #[must_use]
+    pub fn round_robin() -> Self {
+        Self { credits: None, routes: Routes::idle() }
+    }
+
+    /// How many connections may be on their way to a worker; at least 1.
+    ///
+    /// For a worker that serves one at a time it bounds what it has not *finished*: 1 (the default,
+    /// [`CREDITS_ONE_AT_A_TIME`]) means that nothing is queued behind the one in service, 2 that one
+    /// waits there. For an event loop it bounds what it has not *received* (default
+    /// [`CREDITS_EVENT_LOOP`]): how many it serves at once is bounded by its descriptors alone.
+    #[must_use]
+    pub fn credits(mut self, credits: u32) -> Self {
+        self.credits = Some(credits.max(1));
+        self
+    }
+}
+
+/// Credits of a worker that serves one connection at a time.
+pub const CREDITS_ONE_AT_A_TIME: u32 = 1;
+/// Credits of a worker that serves many at a time: enough that it is never idle while the supervisor is
+/// busy elsewhere, few enough that a stopped one keeps few waiting.
+pub const CREDITS_EVENT_LOOP: u32 = 16;
+
+fn credit(asked: Option<u32>, runtime: RuntimeKind) -> Credit {
+    if runtime.is_one_at_a_time() {
+        Credit::Unfinished(asked.unwrap_or(CREDITS_ONE_AT_A_TIME))
+    } else {
+        Credit::Unreceived(asked.unwrap_or(CREDITS_EVENT_LOOP))
+    }
+}
+
+impl Strategy for Handoff {
+    fn name(&self) -> &'static str {
+        "handoff"
+    }
+
+    fn fits(&self, plan: &Plan) -> Result<Needs, Unsupported> {
+        let listeners = plan.listeners.len() as u64;
+        // Each listener as bound and as watched; both ends of a channel per worker, and of one more
+        // during a rolling restart.
+        let supervisor_descriptors = 2 * listeners + 2 * (u64::from(plan.workers) + 1);
+        Ok(Needs { supervisor_descriptors, worker_descriptors: 2 })
+    }
+
+    fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {
+        setup.listen()?;
+        let runtime = setup.plan().runtime;
+        let credit = credit(self.credits, runtime);
+        self.routes = Routes::new(setup.listeners(), credit, runtime.wants_nonblocking())?;
+        Ok(())
+    }
+
+    fn provision(&mut self, setup: &mut Setup<'_>, worker: WorkerId) -> io::Result<Inherit> {
+        let view = setup.view().ok_or_else(|| io::Error::other("no board to count by"))?;
+        let mut inherit = Inherit::new();
+        inherit.add(CHANNEL, self.routes.add(worker, view)?)?;
+        Ok(inherit)
+    }
+
+    fn open(&self, inherited: &Inherited) -> io::Result<Box<dyn Acceptor>> {
+        Ok(Box::new(HandoffAcceptor::open(inherited)?))
+    }
+
+    fn admit(&mut self, worker: WorkerId) -> io::Result<()> {
+        self.routes.open(worker, true);
+        Ok(())
+    }
+
+    fn avoid(&mut self, worker: WorkerId, on: bool) -> io::Result<()> {
+        self.routes.open(worker, !on);
+        if on {
+            self.routes.take_back(worker);
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, worker: WorkerId) -> io::Result<()> {
+        self.routes.retire(worker)
+    }
+
+    fn release(&mut self, worker: WorkerId) {
+        self.routes.take_back(worker);
+        self.routes.remove(worker);
+    }
+
+    fn dispatcher(&mut self) -> Option<&mut dyn Dispatcher> {
+        Some(&mut self.routes)
+    }
+}
+
+/// What a worker's channel is called among the inherited descriptors.
+const CHANNEL: &str = "channel";

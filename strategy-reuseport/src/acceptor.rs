@@ -3,8 +3,8 @@
 use std::io;
 
 use forkherd_core::{
-    Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, SlotId, Source, SourceId,
-    Wake,
+    Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, SlotId, Source,
+    SourceId, Wake,
 };
 
 use crate::listener_name;

@@ -126,10 +126,13 @@ impl<'a> Supervisor<'a> {
         let failed = |e: Errno| Error::system("setting up the supervisor", e);
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(failed)?;
-        let signals = SignalFd::with_flags(&our_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .map_err(|e| Error::system("signalfd", e))?;
+        let signals =
+            SignalFd::with_flags(&our_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+                .map_err(|e| Error::system("signalfd", e))?;
         epoll::add(&epoll, &signals, Token::Signals.pack(), EventFlags::IN).map_err(failed)?;
-        epoll::add(&epoll, &kick, Token::Kick.pack(), EventFlags::IN).map_err(failed)?;
+        // Edge-triggered: every write is a wake-up, and nobody has to read it away.
+        let edge = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, &kick, Token::Kick.pack(), edge).map_err(failed)?;
 
         let sources = job.strategy.dispatcher().map_or(0, |d| d.sources().len());
         let spawner = Spawner::new(job.service, &pool.names())?;
@@ -198,7 +201,8 @@ impl<'a> Supervisor<'a> {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        let ending = self.ending_since.map(|since| since + self.job.settings.drain_timeout);
+        let drain_timeout = self.job.settings.drain_timeout;
+        let ending = self.ending_since.and_then(|since| since.checked_add(drain_timeout));
         let next = [self.state.deadline(), self.dispatch_paused_until, ending]
             .into_iter()
             .flatten()
@@ -216,11 +220,7 @@ impl<'a> Supervisor<'a> {
         for &token in tokens {
             match token {
                 Token::Signals => self.take_signals(),
-                Token::Kick => {
-                    let mut count = [0_u8; 8];
-                    // Only the wake-up matters: the dispatcher looks at the boards by itself.
-                    let _ = rustix::io::read(&self.kick, &mut count);
-                }
+                // A kick is only a wake-up: the dispatcher looks at the boards by itself.
                 _ => {}
             }
         }
@@ -255,7 +255,8 @@ impl<'a> Supervisor<'a> {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
                 Ok(Signal::SIGTERM | Signal::SIGINT) => self.stop(),
-                Ok(Signal::SIGHUP) => self.decide(Event::Restart),
+                // Once the end has begun nothing is started again.
+                Ok(Signal::SIGHUP) if self.ending_since.is_none() => self.decide(Event::Restart),
                 Ok(Signal::SIGCHLD) => self.look_for_changes(),
                 _ => {}
             }
@@ -271,7 +272,10 @@ impl<'a> Supervisor<'a> {
                 self.ending_since = Some(Instant::now());
             }
             _ => {
-                self.ending_since = None;
+                if self.ending_since.take().is_some() {
+                    // The second wish: the first had not reached the state yet.
+                    self.decide(Event::Stop);
+                }
                 self.decide(Event::Stop);
             }
         }
@@ -297,7 +301,12 @@ impl<'a> Supervisor<'a> {
             let notice =
                 if stopped { Notice::Stopped { worker } } else { Notice::Continued { worker } };
             (self.job.observer)(&notice);
-            tracing::info!(slot = worker.slot.0, generation = worker.generation, stopped, "worker changed");
+            tracing::info!(
+                slot = worker.slot.0,
+                generation = worker.generation,
+                stopped,
+                "worker changed"
+            );
             if !self.job.detect_stopped {
                 continue;
             }
@@ -315,6 +324,8 @@ impl<'a> Supervisor<'a> {
     }
 
     fn reap(&mut self, worker: WorkerId) {
+        // Its last words may not have come in the same wait; a `Ready` unread would be a failed start.
+        self.hear(worker);
         let Some(process) = self.processes.get(&worker) else { return };
         let Some(status) = process.try_wait() else { return };
         let Some(process) = self.processes.remove(&worker) else { return };
@@ -363,14 +374,20 @@ impl<'a> Supervisor<'a> {
                     (self.job.observer)(&Notice::RestartDone);
                 }
                 Action::RestartAborted(worker) => {
-                    tracing::error!(slot = worker.slot.0, "rolling restart aborted: its successor failed");
+                    tracing::error!(
+                        slot = worker.slot.0,
+                        "rolling restart aborted: its successor failed"
+                    );
                     (self.job.observer)(&Notice::RestartAborted { worker });
                 }
                 Action::Respawning { slot, after } => {
                     tracing::info!(slot = slot.0, ?after, "respawning");
                 }
                 Action::GiveUp(worker) => {
-                    tracing::error!(slot = worker.slot.0, "gives up: workers fail before they serve");
+                    tracing::error!(
+                        slot = worker.slot.0,
+                        "gives up: workers fail before they serve"
+                    );
                 }
                 Action::Finish(outcome) => self.outcome = Some(outcome),
             }
@@ -383,16 +400,27 @@ impl<'a> Supervisor<'a> {
         let view = Some(View(board.clone()));
         let mut setup = Setup { plan: self.job.plan, pool: &mut self.pool, view };
         let inherit = self.job.strategy.provision(&mut setup, worker)?;
-        let started = self.spawner.spawn(worker, inherit, &own_page, &supervisor_page, &self.kick, board);
+        let started =
+            self.spawner.spawn(worker, inherit, &own_page, &supervisor_page, &self.kick, board);
         let watched = started.and_then(|process| {
             epoll::add(&self.epoll, process.pidfd(), Token::Exit(worker).pack(), EventFlags::IN)?;
-            epoll::add(&self.epoll, process.control(), Token::Control(worker).pack(), EventFlags::IN)?;
+            epoll::add(
+                &self.epoll,
+                process.control(),
+                Token::Control(worker).pack(),
+                EventFlags::IN,
+            )?;
             Ok(process)
         });
         match watched {
             Ok(process) => {
                 let pid = process.pid();
-                tracing::info!(slot = worker.slot.0, generation = worker.generation, pid, "worker started");
+                tracing::info!(
+                    slot = worker.slot.0,
+                    generation = worker.generation,
+                    pid,
+                    "worker started"
+                );
                 (self.job.observer)(&Notice::Started { worker, pid });
                 self.processes.insert(worker, process);
                 Ok(())
@@ -405,6 +433,9 @@ impl<'a> Supervisor<'a> {
     }
 
     fn admit(&mut self, worker: WorkerId) {
+        if !self.processes.contains_key(&worker) {
+            return;
+        }
         let generation = worker.generation;
         if let Err(error) = self.job.strategy.admit(worker) {
             tracing::error!(slot = worker.slot.0, generation, %error, "admit: replacing the worker");
@@ -422,8 +453,13 @@ impl<'a> Supervisor<'a> {
     }
 
     fn retire(&mut self, worker: WorkerId) {
+        // A spawn that failed after this was decided left nothing to retire.
+        if !self.processes.contains_key(&worker) {
+            return;
+        }
         log_failure(worker, "retire", self.job.strategy.retire(worker));
-        let leaving = if self.state.is_stopping() { Leaving::ServiceEnds } else { Leaving::OthersStay };
+        let leaving =
+            if self.state.is_stopping() { Leaving::ServiceEnds } else { Leaving::OthersStay };
         if let Some(process) = self.processes.get_mut(&worker) {
             process.drain(leaving);
         }
@@ -431,7 +467,12 @@ impl<'a> Supervisor<'a> {
     }
 
     fn kill(&mut self, worker: WorkerId, reason: KillReason) {
-        tracing::warn!(slot = worker.slot.0, generation = worker.generation, ?reason, "killing a worker");
+        tracing::warn!(
+            slot = worker.slot.0,
+            generation = worker.generation,
+            ?reason,
+            "killing a worker"
+        );
         if let Some(process) = self.processes.get(&worker) {
             process.kill();
         }
@@ -477,7 +518,8 @@ impl<'a> Supervisor<'a> {
             self.joined[id] = wanted;
             if wanted {
                 let exclusive = source.wake == Wake::SharedExclusive;
-                let flags = if exclusive { EventFlags::IN | EventFlags::EXCLUSIVE } else { EventFlags::IN };
+                let flags =
+                    if exclusive { EventFlags::IN | EventFlags::EXCLUSIVE } else { EventFlags::IN };
                 epoll::add(&self.epoll, &source.fd, Token::Source(id).pack(), flags)?;
             } else {
                 epoll::delete(&self.epoll, &source.fd)?;
@@ -522,7 +564,6 @@ fn log_failure(worker: WorkerId, step: &str, result: io::Result<()>) {
         tracing::error!(slot = worker.slot.0, generation = worker.generation, step, %error, "strategy failed");
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -16,9 +16,7 @@ use crate::board::{Board, Counts, Leaving};
 use crate::connection::ListenerName;
 use crate::error::Error;
 use crate::id::{SlotId, WorkerId};
-use crate::inherit::{
-    ENV_FDS, ENV_LISTENERS, ENV_SERVICE, ENV_SUPERVISOR, ENV_WORKER, Inherit,
-};
+use crate::inherit::{ENV_FDS, ENV_LISTENERS, ENV_SERVICE, ENV_SUPERVISOR, ENV_WORKER, Inherit};
 use crate::listener::ListenSpec;
 use crate::sys;
 use crate::worker::{POKE, inherited_name};
@@ -184,12 +182,8 @@ impl Spawner {
         kick: &OwnedFd,
         board: Arc<Board>,
     ) -> io::Result<Process> {
-        let (control, worker_end) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
+        let (control, worker_end) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         inherit.add(inherited_name::CONTROL, &worker_end)?;
         inherit.add(inherited_name::OWN_PAGE, own_page)?;
         inherit.add(inherited_name::SUPERVISOR_PAGE, supervisor_page)?;

@@ -95,8 +95,7 @@ pub(crate) fn run(
         listeners,
         runtime: runtime.kind(),
     };
-    let acceptor =
-        strategy.open(&inherited).map_err(|source| Error::Open { worker, source })?;
+    let acceptor = strategy.open(&inherited).map_err(|source| Error::Open { worker, source })?;
     // What the strategy did not open it does not need.
     drop(inherited);
     let lane = Lane::new(acceptor, control, meter.clone())

@@ -1,0 +1,297 @@
+//! The supervisor's side: accepts, picks, sends, and takes back.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use forkherd_core::{
+    Dispatcher, Interest, Kick, Listener, Source, SourceId, View, Wake, WorkerId, queue_len,
+};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+
+use crate::channel::{Channel, NOBODY, Note, Parcel};
+use crate::pick::{Candidate, RoundRobin};
+
+/// Where connections come from, where they can go, and those that are on neither side.
+///
+/// A worker is given no more than its [`Credit`]. When nobody has any left, what waits waits in the
+/// listener's backlog, where it costs nothing; workers are asked to kick whenever they free some
+/// (*starving*), and the listener is not watched until it was once found empty again.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    listeners: Vec<Source>,
+    routes: BTreeMap<WorkerId, Route>,
+    /// Taken back, or could not be sent: the first to go.
+    held: VecDeque<Parcel>,
+    policy: RoundRobin,
+    credit: Credit,
+    flags: SocketFlags,
+    starving: bool,
+    /// Room has come back: look at the listeners without being told.
+    look: bool,
+    /// How many more to accept before the service ends.
+    left_to_take: Option<u32>,
+    /// Reused from one pick to the next.
+    candidates: Vec<Candidate>,
+    candidate_workers: Vec<WorkerId>,
+}
+
+/// How much a worker may have of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Credit {
+    /// Connections it has not finished: for workers that serve one at a time.
+    Unfinished(u32),
+    /// Connections it has not received: for event loops, which serve any number that they have
+    /// descriptors for, and stop receiving when they have none.
+    Unreceived(u32),
+}
+
+impl Credit {
+    /// What a worker does that gives credit back.
+    fn freed_by(self) -> Kick {
+        match self {
+            Self::Unfinished(_) => Kick::OnCompleted,
+            Self::Unreceived(_) => Kick::OnTaken,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Route {
+    channel: Channel,
+    view: View,
+    assigned: u64,
+    /// Admitted, not stopped, not retired.
+    is_open: bool,
+    is_retired: bool,
+}
+
+impl Route {
+    /// The worker's own counters are clamped: it may lie, but to nobody's harm but its own.
+    fn has_room(&self, credit: Credit) -> bool {
+        let (done, most) = match credit {
+            Credit::Unfinished(most) => (self.view.completed(), most),
+            Credit::Unreceived(most) => (self.view.taken(), most),
+        };
+        self.is_open && self.assigned - done.min(self.assigned) < u64::from(most)
+    }
+}
+
+impl Routes {
+    /// Nothing to accept from yet.
+    pub(crate) fn idle() -> Self {
+        Self {
+            listeners: Vec::new(),
+            routes: BTreeMap::new(),
+            held: VecDeque::new(),
+            policy: RoundRobin::default(),
+            credit: Credit::Unfinished(1),
+            flags: SocketFlags::CLOEXEC,
+            starving: false,
+            look: false,
+            left_to_take: None,
+            candidates: Vec::new(),
+            candidate_workers: Vec::new(),
+        }
+    }
+
+    pub(crate) fn new(
+        listeners: &[Listener],
+        credit: Credit,
+        nonblocking: bool,
+    ) -> io::Result<Self> {
+        let mut sources = Vec::new();
+        for listener in listeners {
+            let fd = listener.as_fd().try_clone_to_owned()?;
+            sources.push(Source { fd, wake: Wake::Private });
+        }
+        let mut flags = SocketFlags::CLOEXEC;
+        if nonblocking {
+            flags |= SocketFlags::NONBLOCK;
+        }
+        Ok(Self { listeners: sources, credit, flags, ..Self::idle() })
+    }
+
+    /// Makes a route, closed until the worker is admitted; returns what the worker receives from.
+    pub(crate) fn add(&mut self, worker: WorkerId, view: View) -> io::Result<BorrowedFd<'_>> {
+        let channel = Channel::new()?;
+        view.set_starving(self.starving.then_some(self.credit.freed_by()));
+        let route = Route { channel, view, assigned: 0, is_open: false, is_retired: false };
+        let route = self.routes.entry(worker).insert_entry(route).into_mut();
+        Ok(route.channel.receiver())
+    }
+
+    pub(crate) fn open(&mut self, worker: WorkerId, on: bool) {
+        if let Some(route) = self.routes.get_mut(&worker) {
+            route.is_open = on && !route.is_retired;
+        }
+    }
+
+    /// The worker gets nothing more, and end-of-file after what it was sent.
+    pub(crate) fn retire(&mut self, worker: WorkerId) -> io::Result<()> {
+        let Some(route) = self.routes.get_mut(&worker) else { return Ok(()) };
+        route.is_open = false;
+        route.is_retired = true;
+        route.channel.close()
+    }
+
+    /// What a dead or stopped worker has not received goes to others, in its old order and first.
+    pub(crate) fn take_back(&mut self, worker: WorkerId) {
+        let Some(route) = self.routes.get_mut(&worker) else { return };
+        let parcels = route.channel.take_back();
+        if parcels.is_empty() {
+            return;
+        }
+        route.assigned = route.assigned.saturating_sub(parcels.len() as u64);
+        let generation = worker.generation;
+        tracing::info!(
+            slot = worker.slot.0,
+            generation,
+            queued = parcels.len(),
+            "took a queue back"
+        );
+        self.held.extend(parcels);
+    }
+
+    pub(crate) fn remove(&mut self, worker: WorkerId) {
+        self.routes.remove(&worker);
+    }
+
+    fn has_room(&self) -> bool {
+        self.routes.values().any(|route| route.has_room(self.credit))
+    }
+
+    fn set_starving(&mut self, on: bool) {
+        self.starving = on;
+        for route in self.routes.values() {
+            route.view.set_starving(on.then_some(self.credit.freed_by()));
+        }
+    }
+
+    /// Gives a connection to whoever is next, or keeps it if nobody can take it.
+    fn give(&mut self, parcel: Parcel) -> io::Result<bool> {
+        self.candidates.clear();
+        self.candidate_workers.clear();
+        for (worker, route) in &self.routes {
+            if route.has_room(self.credit) {
+                self.candidates.push(Candidate { slot: worker.slot });
+                self.candidate_workers.push(*worker);
+            }
+        }
+        let Some(index) = self.policy.pick(&self.candidates) else {
+            self.held.push_front(parcel);
+            return Ok(false);
+        };
+        let worker = self.candidate_workers[index];
+        let Some(route) = self.routes.get_mut(&worker) else {
+            self.held.push_front(parcel);
+            return Ok(false);
+        };
+        match route.channel.send(&parcel) {
+            // Our copy is closed here, at once: the client shall see the worker's close.
+            Ok(()) => {
+                route.assigned += 1;
+                Ok(true)
+            }
+            Err(error) => {
+                self.held.push_front(parcel);
+                Err(error)
+            }
+        }
+    }
+
+    /// Accepts one connection and gives it away. `None`: there was none.
+    fn accept(&mut self, source: SourceId) -> io::Result<Option<()>> {
+        let Some(listener) = self.listeners.get(source) else { return Ok(None) };
+        match acceptfrom_with(&listener.fd, self.flags) {
+            Ok((socket, peer)) => {
+                if let Some(left) = self.left_to_take.as_mut() {
+                    *left = left.saturating_sub(1);
+                }
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(NOBODY);
+                let listener = u16::try_from(source).unwrap_or(u16::MAX);
+                self.give(Parcel { socket, note: Note { peer, listener } })?;
+                Ok(Some(()))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn may_accept(&self) -> bool {
+        self.left_to_take != Some(0) && self.held.is_empty() && self.has_room()
+    }
+}
+
+impl Dispatcher for Routes {
+    fn sources(&self) -> &[Source] {
+        &self.listeners
+    }
+
+    fn arm(&mut self, interest: &mut Interest) {
+        let mut room = self.has_room();
+        if !room && !self.starving {
+            self.set_starving(true);
+            // Whoever finished before it could see the flag did not kick: look again.
+            room = self.has_room();
+        }
+        let accepts = self.left_to_take != Some(0);
+        if room && (self.starving || self.left_to_take.is_some()) {
+            self.look = accepts;
+        }
+        interest.set_all(room && !self.starving && accepts);
+        if room && (self.look || !self.held.is_empty()) {
+            interest.now();
+        }
+    }
+
+    fn dispatch(&mut self, ready: &[SourceId], budget: u32) -> io::Result<u32> {
+        let mut done = 0;
+        while done < budget
+            && let Some(parcel) = self.held.pop_front()
+        {
+            if !self.give(parcel)? {
+                return Ok(done);
+            }
+            done += 1;
+        }
+        if self.look {
+            let mut found = true;
+            while found && done < budget && self.may_accept() {
+                found = false;
+                for source in 0..self.listeners.len() {
+                    if self.may_accept() && self.accept(source)?.is_some() {
+                        found = true;
+                        done += 1;
+                    }
+                }
+            }
+            if !found {
+                // Nothing waits: from here on the listeners tell.
+                self.look = false;
+                self.set_starving(false);
+                if self.left_to_take.is_some() {
+                    self.left_to_take = Some(0);
+                }
+            }
+            return Ok(done);
+        }
+        for &source in ready {
+            if self.may_accept() && self.accept(source)?.is_some() {
+                done += 1;
+            }
+        }
+        Ok(done)
+    }
+
+    fn close(&mut self) {
+        let queued = self.listeners.iter().map(|l| queue_len(&l.fd).unwrap_or(0)).sum();
+        self.left_to_take = Some(queued);
+    }
+
+    fn is_done(&self) -> bool {
+        self.left_to_take == Some(0) && self.held.is_empty()
+    }
+}
