@@ -184,6 +184,11 @@ impl OwnBoard {
         self.supervisor.load(supervisor_word::STARVING) == 2
     }
 
+    /// Whether the supervisor has connections that nobody has room for.
+    pub(crate) fn is_starving(&self) -> bool {
+        self.supervisor.load(supervisor_word::STARVING) != 0
+    }
+
     pub(crate) fn count_failed(&self) {
         self.own[worker_word::FAILED].fetch_add(1, Ordering::Relaxed);
     }

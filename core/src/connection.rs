@@ -3,7 +3,10 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
 
 use crate::board::OwnBoard;
 use crate::id::WorkerId;
@@ -29,6 +32,8 @@ struct MeterInner {
     kick: OwnedFd,
     worker: WorkerId,
     listeners: Vec<ListenerName>,
+    /// The epoll of the lane, once there is one: readable while connections wait for this worker.
+    waiting: OnceLock<Arc<OwnedFd>>,
 }
 
 impl Meter {
@@ -38,7 +43,8 @@ impl Meter {
         worker: WorkerId,
         listeners: Vec<ListenerName>,
     ) -> Self {
-        Self(Arc::new(MeterInner { board, kick, worker, listeners }))
+        let waiting = OnceLock::new();
+        Self(Arc::new(MeterInner { board, kick, worker, listeners, waiting }))
     }
 
     /// Makes a [`Connection`] of an accepted or received socket and counts it as taken.
@@ -62,6 +68,20 @@ impl Meter {
         // An eventfd is full only after 2^64 − 2 kicks; a closed one means the supervisor is gone. Neither
         // matters to the connection at hand.
         let _ = rustix::io::write(&self.0.kick, &1_u64.to_ne_bytes());
+    }
+
+    pub(crate) fn set_waiting(&self, epoll: Arc<OwnedFd>) {
+        // The first lane answers for all.
+        let _ = self.0.waiting.set(epoll);
+    }
+
+    fn others_wait(&self) -> bool {
+        if self.0.board.is_starving() {
+            return true;
+        }
+        let Some(epoll) = self.0.waiting.get() else { return false };
+        let mut fds = [PollFd::new(&**epoll, PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&Timespec::default())), Ok(count) if count > 0)
     }
 
     pub(crate) fn board(&self) -> &OwnBoard {
@@ -114,6 +134,11 @@ impl Info {
     }
 
     #[cfg(feature = "tokio")]
+    pub(crate) fn meter(&self) -> Meter {
+        self.serving.meter.clone()
+    }
+
+    #[cfg(feature = "tokio")]
     pub(crate) fn into_serving(self) -> Serving {
         self.serving
     }
@@ -147,6 +172,14 @@ impl Connection {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.info.is_draining()
+    }
+
+    /// Whether others wait for this worker: a one-at-a-time worker that keeps a connection alive should
+    /// then close it after the answer at hand. (64 kept connections on 4 one-at-a-time workers starve 60
+    /// clients.) One system call.
+    #[must_use]
+    pub fn others_wait(&self) -> bool {
+        self.info.serving.meter.others_wait()
     }
 
     /// The socket and the count apart, for libraries that want to own a stream.

@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::connection::ListenerName;
 use crate::listener::ListenSpec;
+use crate::strategy::Plan;
 
 /// Most connections that may wait in one accept queue, if the system allows so many.
 ///
@@ -53,23 +54,23 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn listen(&mut self, specs: &[ListenSpec]) -> io::Result<()> {
-        for spec in specs {
+    pub(crate) fn listen(&mut self, plan: &Plan) -> io::Result<()> {
+        for spec in &plan.listeners {
             let socket =
-                open(spec.address(), Group::Alone).map_err(|error| explain(spec, error))?;
+                open(spec.address(), Group::Alone, plan).map_err(|error| explain(spec, error))?;
             self.plain.push(named(spec, socket)?);
         }
         Ok(())
     }
 
-    pub(crate) fn listen_per_slot(&mut self, specs: &[ListenSpec], slots: u32) -> io::Result<()> {
-        self.by_slot.resize_with(slots as usize, Vec::new);
-        for spec in specs {
+    pub(crate) fn listen_per_slot(&mut self, plan: &Plan) -> io::Result<()> {
+        self.by_slot.resize_with(plan.workers as usize, Vec::new);
+        for spec in &plan.listeners {
             // Two supervisors that start at the same moment can both lose (8 of 1,000 races; both won:
             // 0), so a lost race is tried once more.
-            let members = open_group(spec.address(), slots)
+            let members = open_group(spec.address(), plan)
                 .or_else(|error| match error.kind() {
-                    io::ErrorKind::AddrInUse => open_group(spec.address(), slots),
+                    io::ErrorKind::AddrInUse => open_group(spec.address(), plan),
                     _ => Err(error),
                 })
                 .map_err(|error| explain(spec, error))?;
@@ -100,18 +101,18 @@ enum Group {
 
 /// The first member binds and listens *without* `SO_REUSEPORT`, which a second instance cannot do while
 /// we live, and only then opens the group for the others.
-fn open_group(address: SocketAddr, slots: u32) -> io::Result<Vec<Socket>> {
-    let first = open(address, Group::Alone)?;
+fn open_group(address: SocketAddr, plan: &Plan) -> io::Result<Vec<Socket>> {
+    let first = open(address, Group::Alone, plan)?;
     first.set_reuse_port(true)?;
     let address = bound_address(&first)?;
     let mut members = vec![first];
-    for _ in 1..slots {
-        members.push(open(address, Group::Joins)?);
+    for _ in 1..plan.workers {
+        members.push(open(address, Group::Joins, plan)?);
     }
     Ok(members)
 }
 
-fn open(address: SocketAddr, group: Group) -> io::Result<Socket> {
+fn open(address: SocketAddr, group: Group, plan: &Plan) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking().cloexec(),
@@ -127,6 +128,9 @@ fn open(address: SocketAddr, group: Group) -> io::Result<Socket> {
     }
     // Inherited by every accepted connection, at no call per connection.
     socket.set_tcp_nodelay(true)?;
+    if plan.read_timeout.is_some() {
+        socket.set_read_timeout(plan.read_timeout)?;
+    }
     socket.bind(&SockAddr::from(address))?;
     // The kernel clamps it to net.core.somaxconn by itself.
     socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
@@ -187,15 +191,17 @@ impl std::error::Error for ListenError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::strategy::RuntimeKind;
 
-    fn spec(text: &str) -> ListenSpec {
-        text.parse().unwrap()
+    fn plan(specs: &[&str], workers: u32) -> Plan {
+        let listeners = specs.iter().map(|text| text.parse().unwrap()).collect();
+        Plan { listeners, workers, runtime: RuntimeKind::Blocking, read_timeout: None }
     }
 
     #[test]
     fn all_slots_share_the_port_the_kernel_chose() {
         let mut pool = Pool::default();
-        pool.listen_per_slot(&[spec("127.0.0.1:0")], 4).unwrap();
+        pool.listen_per_slot(&plan(&["127.0.0.1:0"], 4)).unwrap();
         let ports: Vec<_> = pool.by_slot.iter().map(|l| l[0].address().port()).collect();
         assert_ne!(ports[0], 0);
         assert!(ports.iter().all(|&port| port == ports[0]), "{ports:?}");
@@ -205,12 +211,9 @@ mod tests {
     #[test]
     fn a_second_instance_is_refused_with_and_without_a_group() {
         let mut first = Pool::default();
-        first.listen_per_slot(&[spec("127.0.0.1:0")], 2).unwrap();
-        let taken = ListenSpec::from(first.by_slot[0][0].address());
-        for attempt in [
-            Pool::default().listen_per_slot(std::slice::from_ref(&taken), 2),
-            Pool::default().listen(std::slice::from_ref(&taken)),
-        ] {
+        first.listen_per_slot(&plan(&["127.0.0.1:0"], 2)).unwrap();
+        let taken = plan(&[&first.by_slot[0][0].address().to_string()], 2);
+        for attempt in [Pool::default().listen_per_slot(&taken), Pool::default().listen(&taken)] {
             let error = attempt.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
             assert!(error.to_string().contains("stop it, or choose another port"), "{error}");
@@ -220,8 +223,20 @@ mod tests {
     #[test]
     fn both_families_may_have_the_same_port() {
         let mut pool = Pool::default();
-        pool.listen(&[spec("[::]:0")]).unwrap();
+        pool.listen(&plan(&["[::]:0"], 1)).unwrap();
         let port = pool.plain[0].address().port();
-        pool.listen(&[spec(&format!("four=0.0.0.0:{port}"))]).unwrap();
+        pool.listen(&plan(&[&format!("four=0.0.0.0:{port}")], 1)).unwrap();
+    }
+
+    #[test]
+    fn what_a_listener_accepts_inherits_its_options() {
+        let mut pool = Pool::default();
+        let timeout = Some(std::time::Duration::from_secs(3));
+        pool.listen(&Plan { read_timeout: timeout, ..plan(&["127.0.0.1:0"], 1) }).unwrap();
+        let listener = &pool.plain[0];
+        let _client = std::net::TcpStream::connect(listener.address()).unwrap();
+        let (accepted, _) = listener.socket.accept().unwrap();
+        assert_eq!(accepted.read_timeout().unwrap(), timeout);
+        assert!(accepted.tcp_nodelay().unwrap());
     }
 }

@@ -38,6 +38,7 @@ pub struct Service {
     drain_timeout: Duration,
     start_timeout: Duration,
     detect_stopped: bool,
+    read_timeout: Option<Duration>,
     observer: Box<dyn FnMut(&Notice<'_>)>,
 }
 
@@ -63,6 +64,7 @@ impl Service {
             drain_timeout: DRAIN_TIMEOUT,
             start_timeout: START_TIMEOUT,
             detect_stopped: true,
+            read_timeout: None,
             observer: Box::new(|_| {}),
         }
     }
@@ -104,6 +106,17 @@ impl Service {
         self
     }
 
+    /// Longest a blocking read from a connection waits before it fails with `WouldBlock`; not set: for
+    /// ever, so that a silent client keeps a one-at-a-time worker.
+    ///
+    /// Corresponds to `SO_RCVTIMEO` on the listener, which what it accepts inherits: it costs no call per
+    /// connection.
+    #[must_use]
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = Some(timeout);
+        self
+    }
+
     /// Supervisor · calls `observer` for everything that happens. It must not block: the supervisor
     /// waits for it.
     #[must_use]
@@ -129,6 +142,7 @@ impl Service {
             listeners: std::mem::take(&mut self.listeners),
             workers: self.workers,
             runtime: runtime.kind(),
+            read_timeout: self.read_timeout,
         };
         if let Some(legacy) = inherit::read().map_err(Error::Inherited)? {
             worker::run(legacy, plan.workers, &strategy, runtime, &self.name)?;

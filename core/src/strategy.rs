@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::acceptor::{Acceptor, Dispatcher};
 use crate::board::View;
@@ -137,6 +138,8 @@ pub struct Plan {
     pub workers: u32,
     /// How workers serve.
     pub runtime: RuntimeKind,
+    /// Longest a blocking read waits; the pool sets it on every listener.
+    pub read_timeout: Option<Duration>,
 }
 
 /// How a worker serves its connections.
@@ -208,7 +211,7 @@ impl Setup<'_> {
     /// # Errors
     /// That of `bind(2)` or `listen(2)`, with the address and what to do about it.
     pub fn listen(&mut self) -> io::Result<()> {
-        self.pool.listen(&self.plan.listeners)
+        self.pool.listen(self.plan)
     }
 
     /// Supervisor · in `prepare`: binds one listener per slot for each address of the plan, as members
@@ -218,7 +221,7 @@ impl Setup<'_> {
     /// # Errors
     /// As [`listen`](Self::listen); a second instance is refused with `EADDRINUSE`.
     pub fn listen_per_slot(&mut self) -> io::Result<()> {
-        self.pool.listen_per_slot(&self.plan.listeners, self.plan.workers)
+        self.pool.listen_per_slot(self.plan)
     }
 
     /// The plain listeners, in the order of the plan.

@@ -217,12 +217,9 @@ impl<'a> Supervisor<'a> {
                 self.hear(worker);
             }
         }
-        for &token in tokens {
-            match token {
-                Token::Signals => self.take_signals(),
-                // A kick is only a wake-up: the dispatcher looks at the boards by itself.
-                _ => {}
-            }
+        // A kick is only a wake-up: the dispatcher looks at the boards by itself.
+        if tokens.contains(&Token::Signals) {
+            self.take_signals();
         }
         for &token in tokens {
             if let Token::Exit(worker) = token {

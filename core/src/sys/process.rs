@@ -1,4 +1,5 @@
 //! Starting a worker and adopting what it inherited.
+#![expect(clippy::disallowed_methods, reason = "this is where raw numbers become owned")]
 #![expect(unsafe_code, reason = "code between fork and exec, and descriptors known by number only")]
 
 use std::io;

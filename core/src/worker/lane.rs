@@ -13,6 +13,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 #[cfg(feature = "tokio")]
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -40,7 +41,7 @@ pub(crate) enum Wait {
 /// See the module.
 #[derive(Debug)]
 pub struct Lane {
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     control: OwnedFd,
     acceptor: Box<dyn Acceptor>,
     meter: Meter,
@@ -64,8 +65,9 @@ impl Lane {
         control: OwnedFd,
         meter: Meter,
     ) -> io::Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
+        let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
+        meter.set_waiting(Arc::clone(&epoll));
+        epoll::add(&*epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
         let sources = acceptor.sources().len();
         let mut cover = Vec::new();
         meter.board().cover(&mut cover);
@@ -90,7 +92,7 @@ impl Lane {
     /// What a runtime with a reactor of its own watches.
     #[cfg(feature = "tokio")]
     pub(crate) fn epoll(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        (*self.epoll).as_fd()
     }
 
     /// Tells the supervisor that this worker serves. After the first [`arm`](Self::arm), so that it is
@@ -150,9 +152,9 @@ impl Lane {
                 if source.wake == Wake::SharedExclusive {
                     flags |= EventFlags::EXCLUSIVE;
                 }
-                epoll::add(&self.epoll, &source.fd, EventData::new_u64(id as u64), flags)?;
+                epoll::add(&*self.epoll, &source.fd, EventData::new_u64(id as u64), flags)?;
             } else {
-                epoll::delete(&self.epoll, &source.fd)?;
+                epoll::delete(&*self.epoll, &source.fd)?;
                 if source.wake == Wake::SharedExclusive {
                     owe(&mut self.ready, id);
                 }
@@ -170,7 +172,7 @@ impl Lane {
             Wait::ForEver => None,
         };
         let mut buffer = [MaybeUninit::<Event>::uninit(); 1];
-        match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
+        match epoll::wait(&*self.epoll, &mut buffer, timeout.as_ref()) {
             Ok((events, _)) => Ok(events.first().map(|event| event.data.u64())),
             Err(Errno::INTR) => Ok(None),
             Err(error) => Err(error.into()),
@@ -250,6 +252,12 @@ impl Lane {
                 AcceptFault::Listener => Err(error),
             },
         }
+    }
+
+    /// Whether this worker was told to leave.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// A connection ended, and with it a descriptor came free: a pause is over.

@@ -85,6 +85,7 @@ where
 {
     let handler = Rc::new(handler);
     let ended = Rc::new(Notify::new());
+    let drain = Rc::new(Notify::new());
     let watched = watch(rustix::io::dup(lane.epoll())?)?;
     let mut wait = lane.arm()?;
     lane.report_ready()?;
@@ -93,9 +94,13 @@ where
             Wait::Not => lane.wait(Wait::Not)?,
             _ => idle(&watched, wait, &mut lane, &ended).await?,
         };
-        match lane.turn(event)? {
+        let turn = lane.turn(event)?;
+        if lane.is_draining() {
+            drain.notify_waiters();
+        }
+        match turn {
             Turn::Serve(connection) => {
-                let connection = AsyncConnection::new(connection)?;
+                let connection = AsyncConnection::new(connection, Rc::clone(&drain))?;
                 let (handler, ended) = (Rc::clone(&handler), Rc::clone(&ended));
                 let meter = setup.meter.clone();
                 ::tokio::task::spawn_local(async move {
@@ -157,13 +162,14 @@ pub struct AsyncConnection {
     // The order matters: the socket is closed before `info` counts.
     stream: TcpStream,
     info: Info,
+    drain: Rc<Notify>,
 }
 
 impl AsyncConnection {
-    fn new(connection: Connection) -> io::Result<Self> {
+    fn new(connection: Connection, drain: Rc<Notify>) -> io::Result<Self> {
         let (stream, info) = connection.split();
         // The acceptor made it non-blocking: it knew the runtime.
-        Ok(Self { stream: TcpStream::from_std(stream)?, info })
+        Ok(Self { stream: TcpStream::from_std(stream)?, info, drain })
     }
 
     /// The client's address.
@@ -188,6 +194,20 @@ impl AsyncConnection {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.info.is_draining()
+    }
+
+    /// Ends when this worker is told to leave: a connection that is kept alive and idle then should be
+    /// closed. Cancel-safe.
+    pub fn draining(&self) -> impl Future<Output = ()> + use<> {
+        let drain = Rc::clone(&self.drain);
+        let meter = self.info.meter();
+        async move {
+            // Made before the look: from its making on it hears of the drain.
+            let told = drain.notified();
+            if meter.board().leaving().is_none() {
+                told.await;
+            }
+        }
     }
 
     /// The socket, for its options.
