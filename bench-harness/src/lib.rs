@@ -1,1 +1,42 @@
-//! Bench.
+//! Runs the Forkherd strategies head to head and says which one to choose, and why.
+//!
+//! ```text
+//! main ─► commands ─► compare ─► scenario/* ─┬─► slices  (cost: all servers up, paired slices)
+//!                                           └─► blocks  (tails, faults: one server at a time)
+//!          slices, blocks ─► server  (a contestant as a child process)
+//!                         ─► load    (the client as a child process)
+//!                         ─► measure, ideal ─► report ─► terminal, Markdown, JSON
+//! ```
+//!
+//! Every server is a child process and so is the client; this process only starts, asks, reads
+//! `/proc` and ends them. `http` and `apps` are what the servers answer with, the same for all.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod commands;
+pub mod compare;
+pub mod contestant;
+
+pub mod blocks;
+pub mod killer;
+pub mod scenario;
+pub mod slices;
+pub mod trace;
+
+pub mod ideal;
+pub mod measure;
+pub mod report;
+
+pub mod interrupt;
+pub mod load;
+pub mod pin;
+pub mod process;
+pub mod progress;
+pub mod server;
+
+pub mod apps;
+pub mod baseline;
+pub mod http;
+pub mod list;
+pub mod registry;
+pub mod serve;

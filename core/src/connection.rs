@@ -174,12 +174,10 @@ impl Connection {
         self.info.is_draining()
     }
 
-    /// Whether others wait for this worker: a one-at-a-time worker that keeps a connection alive should
-    /// then close it after the answer at hand. (64 kept connections on 4 one-at-a-time workers starve 60
-    /// clients.) One system call.
+    /// A handle on the worker, to be asked while the connection itself is lent to a parser or a library.
     #[must_use]
-    pub fn others_wait(&self) -> bool {
-        self.info.serving.meter.others_wait()
+    pub fn worker_handle(&self) -> WorkerHandle {
+        WorkerHandle { meter: self.info.serving.meter.clone() }
     }
 
     /// The socket and the count apart, for libraries that want to own a stream.
@@ -226,6 +224,34 @@ impl Write for Connection {
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
+    }
+}
+
+/// What a handler may ask of the worker it runs in.
+#[derive(Clone, Debug)]
+pub struct WorkerHandle {
+    meter: Meter,
+}
+
+impl WorkerHandle {
+    /// The worker this is.
+    #[must_use]
+    pub fn id(&self) -> WorkerId {
+        self.meter.worker()
+    }
+
+    /// Whether this worker was told to leave: finish the request at hand, then close.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.meter.0.board.leaving().is_some()
+    }
+
+    /// Whether connections wait for this worker: one that serves one at a time and keeps a connection
+    /// alive should then close it after the answer at hand. (64 kept connections on 4 one-at-a-time
+    /// workers starve 60 clients.) One system call.
+    #[must_use]
+    pub fn others_wait(&self) -> bool {
+        self.meter.others_wait()
     }
 }
 

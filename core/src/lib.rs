@@ -17,7 +17,7 @@ mod worker;
 
 pub use acceptor::{AcceptFault, Acceptor, Dispatcher, Interest, Load, Source, SourceId, Wake};
 pub use board::{Counts, Kick, Leaving, SLOTS_LIMIT, View};
-pub use connection::{Connection, ListenerName, Meter, Serving};
+pub use connection::{Connection, ListenerName, Meter, Serving, WorkerHandle};
 pub use error::Error;
 pub use id::{SlotId, WorkerId};
 pub use inherit::{ENV_WORKER, Inherit, Inherited};

@@ -75,6 +75,9 @@ pub(crate) fn run(
     if legacy.service != service {
         return Err(Error::NotOurWorker { found: legacy.service, reached: service.to_owned() });
     }
+    // Every line this process logs says which slot it sits on.
+    let span = tracing::info_span!("worker", slot = worker.slot.0, generation = worker.generation);
+    let _in_span = span.entered();
     // Set before `exec` too; a set-user-id program loses it there.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| Error::system("prctl", e))?;
     set_title(service, worker.slot.0);

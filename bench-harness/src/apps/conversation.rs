@@ -1,0 +1,185 @@
+//! One HTTP connection from its first request to its close, for blocking and for tokio servers.
+//!
+//! The same steps twice, once waiting in the calls and once awaiting them; everything that decides is
+//! in [`crate::http`] and in the [`Site`].
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+use super::hello::{self, After, Task};
+use crate::http::{self, Inbox, Parsed, Request};
+
+/// What is answered.
+pub trait Site {
+    /// What has to be done before the answer can be given.
+    fn task(&self, request: &Request<'_>) -> Task {
+        let _ = request;
+        Task::Greet
+    }
+
+    /// Appends an answer's head, or all of it, to `out`. `busy`: how long the task took. `keep_alive`:
+    /// whether the server would like to go on.
+    fn answer(
+        &self,
+        request: &Request<'_>,
+        task: Task,
+        busy: Option<Duration>,
+        keep_alive: bool,
+        out: &mut Vec<u8>,
+    ) -> Answer;
+}
+
+/// What is left to do once the bytes are written.
+#[derive(Debug)]
+pub struct Answer {
+    /// Whether the connection goes on.
+    pub after: After,
+    /// A file whose first so many bytes follow.
+    pub file: Option<(File, u64)>,
+}
+
+impl From<After> for Answer {
+    fn from(after: After) -> Self {
+        Self { after, file: None }
+    }
+}
+
+/// What a conversation reads into and writes from; kept from one connection to the next.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    inbox: Inbox,
+    out: Vec<u8>,
+}
+
+/// Longest a kept connection may be idle.
+pub const IDLE: Duration = Duration::from_secs(30);
+
+/// Converses with blocking reads and writes.
+///
+/// A read that times out ([`Service::read_timeout`](forkherd_core::Service::read_timeout)) is the
+/// moment to ask `go_on` again: a silent client must not keep a worker that is told to leave, or that
+/// others wait for.
+///
+/// # Errors
+/// That of the stream: the client went away.
+pub fn blocking(
+    stream: &mut (impl Read + Write),
+    site: &impl Site,
+    go_on: impl Fn() -> bool,
+    buffers: &mut Buffers,
+) -> io::Result<()> {
+    let Buffers { inbox, out } = buffers;
+    inbox.clear();
+    let mut since = Instant::now();
+    loop {
+        out.clear();
+        let answer = match inbox.parse() {
+            Parsed::Incomplete => {
+                match stream.read(inbox.space()) {
+                    Ok(0) => return Ok(()),
+                    Ok(count) => inbox.filled(count),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        if since.elapsed() >= IDLE || !go_on() {
+                            return Ok(());
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
+            Parsed::Bad(status) => {
+                http::refuse(status, out);
+                After::Close.into()
+            }
+            Parsed::Request(request) => {
+                let task = site.task(&request);
+                let busy = hello::perform(task);
+                // Asked only of clients that would stay: it may cost a system call.
+                let keep_alive = request.keep_alive && go_on();
+                let answer = site.answer(&request, task, busy, keep_alive, out);
+                let length = request.length;
+                inbox.consume(length);
+                answer
+            }
+        };
+        stream.write_all(out)?;
+        if let Some((file, length)) = answer.file {
+            io::copy(&mut file.take(length), stream)?;
+        }
+        if answer.after == After::Close {
+            return Ok(());
+        }
+        since = Instant::now();
+    }
+}
+
+/// Converses on tokio. `leave` ends when the worker is told to leave: an idle connection is closed then.
+///
+/// # Errors
+/// That of the stream: the client went away.
+pub async fn on_tokio(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    site: &impl Site,
+    leave: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let Buffers { mut inbox, mut out } = Buffers::default();
+    let mut leave = std::pin::pin!(leave);
+    let mut leaving = false;
+    loop {
+        out.clear();
+        let answer = match inbox.parse() {
+            Parsed::Incomplete => {
+                let idle = inbox.is_empty();
+                tokio::select! {
+                    count = stream.read(inbox.space()) => match count? {
+                        0 => return Ok(()),
+                        count => inbox.filled(count),
+                    },
+                    () = &mut leave, if !leaving => {
+                        leaving = true;
+                        if idle {
+                            return Ok(());
+                        }
+                    }
+                    () = tokio::time::sleep(IDLE) => return Ok(()),
+                }
+                continue;
+            }
+            Parsed::Bad(status) => {
+                http::refuse(status, &mut out);
+                After::Close.into()
+            }
+            Parsed::Request(request) => {
+                let task = site.task(&request);
+                let busy = perform(task).await;
+                let answer = site.answer(&request, task, busy, !leaving, &mut out);
+                let length = request.length;
+                inbox.consume(length);
+                answer
+            }
+        };
+        stream.write_all(&out).await?;
+        if let Some((file, length)) = answer.file {
+            let file = tokio::fs::File::from_std(file);
+            tokio::io::copy(&mut file.take(length), stream).await?;
+        }
+        if answer.after == After::Close {
+            return Ok(());
+        }
+    }
+}
+
+/// As [`hello::perform`], but a sleep leaves the thread to the other connections.
+async fn perform(task: Task) -> Option<Duration> {
+    if let Task::Sleep(work) = task {
+        let start = Instant::now();
+        tokio::time::sleep(work).await;
+        return Some(start.elapsed());
+    }
+    hello::perform(task)
+}

@@ -1,0 +1,184 @@
+//! App `hello`: the answer every contestant gives, and how long it takes to give it.
+//!
+//! `GET /` answers at once; `GET /sleep/<microseconds>` waits first, `GET /spin/<microseconds>`
+//! burns CPU first, and both tell the client in `X-Service-Us` how long that really took.
+//! [`task`] and [`answer`] are pure; a blocking server calls [`perform`] between them, a tokio
+//! server waits in its own way.
+
+use std::time::{Duration, Instant};
+
+use super::conversation::{Answer, Site};
+use crate::http::{Field, Request, Response, Status};
+
+/// The body of every good answer.
+pub const BODY: &[u8] = b"Hello, world!";
+
+/// Longest work a request may ask for.
+pub const WORK_MAX: Duration = Duration::from_secs(60);
+
+/// What a request asks the worker to do before it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Answer at once.
+    Greet,
+    /// Wait so long, then answer.
+    Sleep(Duration),
+    /// Burn CPU so long, then answer.
+    Spin(Duration),
+    /// No such target.
+    Unknown,
+    /// Work that is no number of microseconds, or more than [`WORK_MAX`].
+    Refused,
+}
+
+/// Whether the connection goes on after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Close once the answer is written.
+    Close,
+    /// Read the next request.
+    KeepAlive,
+}
+
+/// What `request` asks for.
+#[must_use]
+pub fn task(request: &Request<'_>) -> Task {
+    let path = request.path();
+    if path == "/" {
+        Task::Greet
+    } else if let Some(text) = path.strip_prefix("/sleep/") {
+        duration(text).map_or(Task::Refused, Task::Sleep)
+    } else if let Some(text) = path.strip_prefix("/spin/") {
+        duration(text).map_or(Task::Refused, Task::Spin)
+    } else {
+        Task::Unknown
+    }
+}
+
+/// Plain digits, at most [`WORK_MAX`].
+fn duration(text: &str) -> Option<Duration> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok().map(Duration::from_micros).filter(|&work| work <= WORK_MAX)
+}
+
+/// Does the work on this thread and says how long it took; nothing to do takes no time.
+#[must_use]
+pub fn perform(task: Task) -> Option<Duration> {
+    let start = Instant::now();
+    match task {
+        Task::Sleep(work) => std::thread::sleep(work),
+        Task::Spin(work) => {
+            while start.elapsed() < work {
+                std::hint::spin_loop();
+            }
+        }
+        Task::Greet | Task::Unknown | Task::Refused => return None,
+    }
+    Some(start.elapsed())
+}
+
+/// Appends the answer of worker `slot` to `out`.
+///
+/// `busy` is the measured time of the work; `keep_alive` is the server's own wish, granted if the
+/// client wants it too.
+pub fn answer(
+    request: &Request<'_>,
+    task: Task,
+    slot: u32,
+    busy: Option<Duration>,
+    keep_alive: bool,
+    out: &mut Vec<u8>,
+) -> After {
+    let (status, body) = match task {
+        Task::Greet | Task::Sleep(_) | Task::Spin(_) => (Status::OK, BODY),
+        Task::Unknown => (Status::NOT_FOUND, Status::NOT_FOUND.reason().as_bytes()),
+        Task::Refused => (Status::BAD_REQUEST, Status::BAD_REQUEST.reason().as_bytes()),
+    };
+    let keep_alive = keep_alive && request.keep_alive && task != Task::Refused;
+    let busy_us = busy.map(|busy| busy.as_micros());
+    let worker: (&str, &dyn Field) = ("X-Worker", &slot);
+    let response = |fields: &[(&str, &dyn Field)], out: &mut Vec<u8>| {
+        let method = request.method;
+        Response { status, content_type: "text/plain", fields, body, method, keep_alive }
+            .write(out);
+    };
+    match &busy_us {
+        Some(busy_us) => response(&[worker, ("X-Service-Us", busy_us)], out),
+        None => response(&[worker], out),
+    }
+    if keep_alive { After::KeepAlive } else { After::Close }
+}
+
+/// App `hello` of one worker.
+#[derive(Clone, Copy, Debug)]
+pub struct Hello {
+    /// The worker's slot, sent as `X-Worker`.
+    pub slot: u32,
+}
+
+impl Site for Hello {
+    fn task(&self, request: &Request<'_>) -> Task {
+        task(request)
+    }
+
+    fn answer(
+        &self,
+        request: &Request<'_>,
+        task: Task,
+        busy: Option<Duration>,
+        keep_alive: bool,
+        out: &mut Vec<u8>,
+    ) -> Answer {
+        answer(request, task, self.slot, busy, keep_alive, out).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Parsed, parse};
+
+    fn ask(path: &str, busy: Option<Duration>) -> (Task, After, String) {
+        let text = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
+        let Parsed::Request(request) = parse(text.as_bytes()) else { panic!("{text:?} is valid") };
+        let task = task(&request);
+        let mut out = Vec::new();
+        let after = answer(&request, task, 7, busy, true, &mut out);
+        (task, after, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_root_greets_and_names_the_worker() {
+        let (task, after, text) = ask("/", None);
+        assert_eq!((task, after), (Task::Greet, After::KeepAlive));
+        assert_eq!(
+            text,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\
+             X-Worker: 7\r\nConnection: keep-alive\r\n\r\nHello, world!"
+        );
+    }
+
+    #[test]
+    fn work_is_measured_and_told() {
+        let (task, _, text) = ask("/sleep/1500", Some(Duration::from_micros(1540)));
+        assert_eq!(task, Task::Sleep(Duration::from_micros(1500)));
+        assert!(text.contains("\r\nX-Service-Us: 1540\r\n"), "{text}");
+        assert_eq!(ask("/spin/20", None).0, Task::Spin(Duration::from_micros(20)));
+        assert!(
+            perform(Task::Spin(Duration::from_micros(50))).unwrap() >= Duration::from_micros(50)
+        );
+        assert_eq!(perform(Task::Greet), None);
+    }
+
+    #[test]
+    fn strange_work_is_refused_and_strange_paths_are_not_found() {
+        for path in ["/sleep/", "/sleep/x", "/spin/-1", "/spin/+1", "/sleep/60000001"] {
+            let (task, after, text) = ask(path, None);
+            assert_eq!((task, after), (Task::Refused, After::Close), "{path}");
+            assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
+        }
+        assert_eq!(ask("/nothing", None).0, Task::Unknown);
+    }
+}

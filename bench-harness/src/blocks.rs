@@ -1,0 +1,363 @@
+//! Whole blocks in open loop: one server at a time, everyone on the same trace, order shuffled.
+//!
+//! Tails need long undisturbed stretches, so slices will not do; the shared trace takes the place
+//! of the shared moment, and each latency is also set against the ideal queue on that trace.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom as _;
+
+use crate::cli::Runtime;
+use crate::contestant::{Contestant, Launch};
+use crate::ideal;
+use crate::killer::Killer;
+use crate::load::Handle;
+use crate::load::category::{Category, Tally};
+use crate::load::protocol::{Arrival, Order, Trace};
+use crate::measure::cpu::{SETTLE, Tree};
+use crate::measure::latency::{Latency, to_f64};
+use crate::measure::ratio::{self, median};
+use crate::measure::share::Share;
+use crate::report::{Ideal, Kills, Ratios, Row, Scenario};
+use crate::scenario::Context;
+use crate::server::Server;
+use crate::trace::{Shape, Work};
+
+/// What a block costs beside its trace: starting and ending a server, the last answers.
+const PER_BLOCK: Duration = Duration::from_millis(300);
+
+/// Blocks shorter than this have no tail to speak of; then there are fewer of them.
+const BLOCK_MIN: Duration = Duration::from_millis(2_000);
+
+/// The length of a block when the number of rounds is given and not the time.
+const BLOCK_GIVEN: Duration = Duration::from_secs(4);
+
+/// Rounds if there is time: enough to shuffle.
+const ROUNDS: u32 = 3;
+
+/// Consecutive requests that are resampled together: they queued behind each other.
+const CHUNK: usize = 100;
+
+/// A block's first requests are not measured: one in so many.
+const WARM_UP: usize = 10;
+
+/// A generator later than this (99th percentile) gets a caution.
+const LAG_MAX_US: f64 = 1_000.0;
+
+/// What a scenario of blocks is. Blocks are for blocking workers.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done, for the report.
+    pub setting: String,
+    /// The work of a request.
+    pub work: Work,
+    /// Fraction of the time the workers are busy.
+    pub load: f64,
+    /// Mean time between kills of workers, if workers are killed.
+    pub kills: Option<Duration>,
+}
+
+/// What one contestant did over all rounds.
+#[derive(Default)]
+struct Runner {
+    connections: Tally,
+    made: u64,
+    answered: BTreeMap<u32, u64>,
+    /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
+    chunks: Vec<Vec<u64>>,
+    ideal_ns: Vec<u64>,
+    cpu_server_us: Vec<f64>,
+    cpu_both_us: Vec<f64>,
+    lags_ns: Vec<u64>,
+    kills: Kills,
+    failures: Vec<String>,
+}
+
+/// Runs the scenario.
+///
+/// # Errors
+/// A server or the load process could not be run, or we were interrupted.
+pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
+    let mut random = SmallRng::seed_from_u64(context.seed);
+    let mut load = Handle::start(context.interrupt)?;
+    let (running, skipped): (Vec<_>, Vec<_>) =
+        context.contestants.iter().partition(|contestant| obstacle(contestant, plan).is_none());
+    let (rounds, length) = schedule(context.budget, running.len(), context.reps);
+    let rounds = if running.is_empty() { 0 } else { rounds };
+    let shape = Shape::at_load(plan.load, context.workers, plan.work, length);
+
+    let mut runners: Vec<Runner> = running.iter().map(|_| Runner::default()).collect();
+    let mut order: Vec<usize> = (0..running.len()).collect();
+    for round in 0..rounds {
+        let seed = context.seed.wrapping_add(u64::from(round) + 1);
+        let arrivals = shape.draw(seed)?;
+        order.shuffle(&mut random);
+        for &index in &order {
+            let block = Block { context, plan, arrivals: &arrivals, length, seed };
+            block
+                .play(running[index], &mut load, &mut runners[index])
+                .with_context(|| format!("{}, {}", plan.name, running[index].label()))?;
+            context.progress.tick(plan.name);
+        }
+    }
+
+    let baseline = running.iter().position(|one| **one == Contestant::baseline());
+    let mut rows: Vec<Row> = running
+        .iter()
+        .zip(&runners)
+        .map(|(contestant, runner)| row(contestant, runner, plan, context.workers))
+        .collect();
+    if let Some(baseline) = baseline {
+        for index in (0..rows.len()).filter(|&index| index != baseline) {
+            rows[index].ratios = ratios(&runners[index], &runners[baseline], &mut random);
+        }
+    }
+    let cautions = lag_caution(&rows).into_iter().collect();
+    let failures = rows
+        .iter()
+        .zip(&runners)
+        .flat_map(|(row, runner)| failures_of(row, runner, plan))
+        .collect();
+    for contestant in skipped {
+        let skipped = obstacle(contestant, plan).map(str::to_owned);
+        let row = Row { contestant: contestant.label(), skipped, ..Row::default() };
+        rows.push(row);
+    }
+    Ok(Scenario {
+        name: plan.name.to_owned(),
+        setting: plan.setting.clone(),
+        runtime: Runtime::Blocking,
+        unit: "connection".to_owned(),
+        rounds,
+        rows,
+        cautions,
+        failures,
+    })
+}
+
+/// Why a contestant cannot take part.
+fn obstacle(contestant: &Contestant, plan: &Plan) -> Option<&'static str> {
+    if plan.kills.is_some() && contestant.launch == Launch::Baseline {
+        Some("it has no supervisor to replace a killed worker")
+    } else if contestant.runtimes.contains(&Runtime::Blocking) {
+        None
+    } else {
+        Some("it cannot serve the blocking runtime")
+    }
+}
+
+/// How many rounds of how long blocks fit `budget` for so many contestants.
+fn schedule(budget: Duration, contestants: usize, reps: Option<NonZeroU32>) -> (u32, Duration) {
+    if let Some(reps) = reps {
+        return (reps.get(), BLOCK_GIVEN);
+    }
+    let contestants = u32::try_from(contestants).unwrap_or(u32::MAX).max(1);
+    let length = |rounds: u32| (budget / contestants / rounds).saturating_sub(PER_BLOCK);
+    let rounds = (1..=ROUNDS).rev().find(|&rounds| length(rounds) >= BLOCK_MIN).unwrap_or(1);
+    (rounds, length(rounds).max(BLOCK_MIN / 2))
+}
+
+/// One block to be played.
+struct Block<'b> {
+    context: &'b Context<'b>,
+    plan: &'b Plan,
+    arrivals: &'b [Arrival],
+    length: Duration,
+    seed: u64,
+}
+
+impl Block<'_> {
+    /// Starts the server, plays the trace, ends the server, and adds it all to `runner`.
+    fn play(
+        &self,
+        contestant: &Contestant,
+        load: &mut Handle,
+        runner: &mut Runner,
+    ) -> anyhow::Result<()> {
+        let Context { workers, interrupt, .. } = *self.context;
+        let mut server = Server::start(contestant, workers, Runtime::Blocking, interrupt)?;
+        let SocketAddr::V4(target) = server.address() else {
+            bail!("the load process speaks IPv4 only");
+        };
+        let kills = self.plan.kills.is_some();
+        let order = Order::Trace { target, arrivals: self.arrivals.to_vec(), kills };
+        if let Some(interval) = self.plan.kills {
+            let mut killer =
+                Killer::new(&mut server, workers, interval, self.length, self.seed, interrupt)?;
+            let trace = load.trace(&order, self.length, || killer.glance())?;
+            let toll = killer.finish()?;
+            runner.kills.kills += toll.kills;
+            runner.kills.in_service += toll.in_service;
+            runner.failures.extend(toll.failures);
+            self.add(&trace, runner);
+        } else {
+            let tree = Tree::of(server.pid())?;
+            let before = tree.cpu_ns()?;
+            let trace = load.trace(&order, self.length, || Ok(None))?;
+            std::thread::sleep(SETTLE);
+            let cpu_ns = tree.cpu_ns()?.saturating_sub(before);
+            let served = to_f64(trace.records.len() as u64);
+            runner.cpu_server_us.push(to_f64(cpu_ns) / 1e3 / served);
+            runner.cpu_both_us.push(to_f64(cpu_ns + trace.cpu_ns) / 1e3 / served);
+            self.add(&trace, runner);
+        }
+        if let Err(error) = server.end() {
+            runner.failures.push(format!("{error:#}"));
+        }
+        Ok(())
+    }
+
+    /// Adds what was measured to `runner`.
+    fn add(&self, trace: &Trace, runner: &mut Runner) {
+        runner.made += self.arrivals.len() as u64;
+        for record in &trace.records {
+            runner.connections.count(record.category);
+            runner.lags_ns.push(record.lag_us * 1000);
+            if let Some(worker) = record.worker {
+                *runner.answered.entry(worker).or_default() += 1;
+            }
+        }
+        let warm = trace.records.len() / WARM_UP;
+        let served = |record: &&crate::load::protocol::Record| record.category == Category::Served;
+        for chunk in trace.records[warm..].chunks(CHUNK) {
+            runner
+                .chunks
+                .push(chunk.iter().filter(served).map(|one| one.latency_us * 1000).collect());
+        }
+        let works: Vec<(u64, u64)> = self
+            .arrivals
+            .iter()
+            .zip(&trace.records)
+            .map(|(arrival, record)| {
+                let service = record.service_us.unwrap_or(arrival.service_us);
+                (arrival.at_us, service + ideal::OVERHEAD_US)
+            })
+            .collect();
+        let ideal = ideal::latencies(&works, self.context.workers);
+        runner.ideal_ns.extend(ideal.iter().skip(warm).map(|latency| latency * 1000));
+    }
+}
+
+/// A contestant's row.
+fn row(contestant: &Contestant, runner: &Runner, plan: &Plan, workers: u32) -> Row {
+    let latency = Latency::of(runner.chunks.iter().flatten().copied());
+    let ideal = Latency::of(runner.ideal_ns.iter().copied());
+    let over = |own: Option<f64>, ideal: Option<f64>| Some(own? / ideal?);
+    let lag = Latency::of(runner.lags_ns.iter().copied());
+    let kills = plan.kills.map(|_| Kills {
+        beyond: runner.connections.failed().saturating_sub(runner.kills.in_service),
+        ..runner.kills
+    });
+    Row {
+        contestant: contestant.label(),
+        // With kills the ideal, which loses nothing, is no yardstick.
+        ideal: plan.kills.is_none().then(|| Ideal {
+            p50: over(latency.p50_us, ideal.p50_us),
+            p99: over(latency.p99_us, ideal.p99_us),
+            p999: over(latency.p999_us, ideal.p999_us),
+        }),
+        latency,
+        cpu_server_us: median(&mut runner.cpu_server_us.clone()),
+        cpu_both_us: median(&mut runner.cpu_both_us.clone()),
+        share: Share::of(&runner.answered, workers),
+        connections: runner.connections.clone(),
+        kills,
+        lag_p99_us: lag.p99_us,
+        ..Row::default()
+    }
+}
+
+/// Everything as ratio to the baseline on the same traces. Throughput is the trace's.
+fn ratios(runner: &Runner, baseline: &Runner, random: &mut SmallRng) -> Ratios {
+    let mut at = |quantile| ratio::percentile(&runner.chunks, &baseline.chunks, quantile, random);
+    let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
+    let mut paired = |own: &[f64], other: &[f64]| ratio::paired(own, other, random);
+    Ratios {
+        throughput: None,
+        p50,
+        p99,
+        p999,
+        cpu_server: paired(&runner.cpu_server_us, &baseline.cpu_server_us),
+        cpu_both: paired(&runner.cpu_both_us, &baseline.cpu_both_us),
+    }
+}
+
+/// A late generator measures itself, or the machine's other work.
+fn lag_caution(rows: &[Row]) -> Option<String> {
+    let late: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let lag = row.lag_p99_us.filter(|&lag| lag > LAG_MAX_US)?;
+            Some(format!("{} {:.1} ms", row.contestant, lag / 1_000.0))
+        })
+        .collect();
+    (!late.is_empty()).then(|| {
+        format!(
+            "One request in a hundred was sent later than intended by more than: {}. The machine \
+             was busy with something else, and these tails hold its noise; run again when it is \
+             quiet.",
+            late.join(", ")
+        )
+    })
+}
+
+/// What may not be: an unaccounted connection, a failure without a kill, more of them than kills
+/// explain.
+fn failures_of(row: &Row, runner: &Runner, plan: &Plan) -> Vec<String> {
+    let label = &row.contestant;
+    let connections = &row.connections;
+    let mut failures: Vec<String> =
+        runner.failures.iter().map(|failure| format!("{label}: {failure}")).collect();
+    if connections.sum() != runner.made {
+        failures.push(format!(
+            "{label}: {} connections made, but {} accounted for",
+            runner.made,
+            connections.sum()
+        ));
+    }
+    let never = |category| match category {
+        Category::Served => false,
+        Category::Other => true,
+        _ => plan.kills.is_none(),
+    };
+    for category in Category::ALL.into_iter().filter(|&category| never(category)) {
+        let count = connections.of(category);
+        if count > 0 {
+            failures.push(format!("{label}: {count} connections {}", category.word()));
+        }
+    }
+    if let Some(kills) = row.kills.filter(|kills| kills.beyond > kills.kills) {
+        failures.push(format!(
+            "{label}: {} connections failed beyond what {} killed workers had in service; at most \
+             one per kill can be taken and not yet counted",
+            kills.beyond, kills.kills
+        ));
+    }
+    failures
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_fit_the_budget() {
+        let seconds = Duration::from_secs;
+        for (budget, contestants, rounds) in [(36, 4, 3), (14, 4, 1), (22, 3, 3), (36, 12, 1)] {
+            let (seen, length) = schedule(seconds(budget), contestants, None);
+            assert_eq!(seen, rounds, "{budget} s for {contestants}");
+            let contestants = u32::try_from(contestants).unwrap();
+            assert!((length + PER_BLOCK) * contestants * seen <= seconds(budget));
+        }
+        let reps = NonZeroU32::new(7);
+        assert_eq!(schedule(seconds(1), 3, reps), (7, BLOCK_GIVEN));
+    }
+}

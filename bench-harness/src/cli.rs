@@ -1,0 +1,234 @@
+//! The whole command line, defined once. What the commands do is in [`crate::commands`].
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::scenario::Kind;
+
+/// Runs the Forkherd strategies head to head and says which one to choose, and why.
+#[derive(Debug, Parser)]
+#[command(name = "forkherd-bench", version, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 all is well, 1 something failed (said on stderr), 2 wrong usage, 130 interrupted.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure the strategies against each other and against a plain baseline.
+    Compare(Compare),
+    /// Serve an app under one strategy, in the foreground, for any client.
+    Serve(Serve),
+    /// List strategies, scenarios and apps, one line each.
+    List,
+    /// Render a saved result again.
+    Report(Report),
+    /// The load process of `compare`: orders on stdin, outcomes on stdout.
+    #[command(hide = true)]
+    Load(Load),
+    /// The yardstick of `compare`: plain accept loops on one shared listener.
+    #[command(hide = true)]
+    Baseline(Baseline),
+    /// One accept loop of `baseline`; stdin is the listener.
+    #[command(hide = true)]
+    BaselineWorker(BaselineWorker),
+}
+
+/// Arguments of `compare`.
+#[derive(Args, Clone, Debug)]
+pub struct Compare {
+    /// About 30 s in all, instead of about 90 s: wider intervals, fewer tail figures.
+    #[arg(long)]
+    pub quick: bool,
+    /// Only these strategies, NAME or NAME:VARIANT; `baseline:TEXT` adds the baseline once more
+    /// under that name (an A/A check). [default: all]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub strategies: Vec<String>,
+    /// Only these scenarios.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = Kind::ALL)]
+    pub scenarios: Vec<Kind>,
+    /// Worker processes per contestant.
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub workers: NonZeroU32,
+    /// Draws the order, the arrivals, the work and the kills; printed in the report.
+    /// [default: from the clock]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Rounds per scenario, however long they take. [default: as many as fit the time]
+    #[arg(long, value_name = "N")]
+    pub reps: Option<NonZeroU32>,
+    /// Also save the result here.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Print Markdown instead of terminal tables.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Clone, Debug)]
+pub struct Serve {
+    /// How connections reach the workers; see `list`.
+    #[arg(long, value_name = "NAME[:VARIANT]")]
+    pub strategy: String,
+    /// Worker processes.
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub workers: NonZeroU32,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// What each worker runs.
+    #[arg(long, value_enum, default_value_t = Runtime::Blocking)]
+    pub runtime: Runtime,
+    /// What is answered: hello, echo or files:DIR.
+    #[arg(long, value_name = "APP", default_value = "hello")]
+    pub app: App,
+    /// Print one line of JSON per supervisor notice, for a program that watches.
+    #[arg(long, hide = true)]
+    pub events: bool,
+    /// The process that started this one and whose end ends it.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub parent: Option<u32>,
+}
+
+/// Arguments of `report`.
+#[derive(Args, Clone, Debug)]
+pub struct Report {
+    /// A result saved by `compare --json`.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print Markdown instead of terminal tables.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+/// Arguments of `load`.
+#[derive(Args, Clone, Debug)]
+pub struct Load {
+    /// The process that started this one and whose end ends it.
+    #[arg(long, value_name = "PID")]
+    pub parent: Option<u32>,
+}
+
+/// Arguments of `baseline`.
+#[derive(Args, Clone, Debug)]
+pub struct Baseline {
+    /// Worker processes.
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub workers: NonZeroU32,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// What each worker runs.
+    #[arg(long, value_enum, default_value_t = Runtime::Blocking)]
+    pub runtime: Runtime,
+    /// The process that started this one and whose end ends it.
+    #[arg(long, value_name = "PID")]
+    pub parent: Option<u32>,
+}
+
+/// Arguments of `baseline-worker`.
+#[derive(Args, Clone, Debug)]
+pub struct BaselineWorker {
+    /// Its number, from 0; sent as `X-Worker`.
+    #[arg(long, value_name = "N")]
+    pub index: u32,
+    /// What it runs.
+    #[arg(long, value_enum)]
+    pub runtime: Runtime,
+    /// The process that started this one and whose end ends it.
+    #[arg(long, value_name = "PID")]
+    pub parent: u32,
+}
+
+/// What a worker runs.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// One connection at a time, blocking calls.
+    Blocking,
+    /// Many connections at a time on tokio's current-thread runtime.
+    Tokio,
+}
+
+impl Runtime {
+    /// The word on the command line and in reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Blocking => "blocking",
+            Self::Tokio => "tokio",
+        }
+    }
+}
+
+/// What `serve` answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum App {
+    /// The answer of the comparison ([`crate::apps::hello`]).
+    Hello,
+    /// What was sent comes back.
+    Echo,
+    /// The files below a directory.
+    Files(PathBuf),
+}
+
+impl FromStr for App {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "hello" => Ok(Self::Hello),
+            None if text == "echo" => Ok(Self::Echo),
+            Some(("files", "")) => Err("files needs a directory: files:DIR".to_owned()),
+            Some(("files", directory)) => Ok(Self::Files(directory.into())),
+            _ => Err("expected hello, echo or files:DIR".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(line: &str) -> String {
+        Cli::try_parse_from(line.split(' ')).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_errors_say_what_is_wanted() {
+        assert!(error_of("x compare --workers 0").contains("--workers"));
+        assert!(error_of("x compare --scenarios nonsense").contains("short-connections"));
+        assert!(error_of("x serve --strategy prefork --app cgi").contains("files:DIR"));
+        assert!(error_of("x serve --strategy prefork --listen here").contains("--listen"));
+        assert!(error_of("x serve").contains("--strategy"));
+    }
+
+    #[test]
+    fn lists_are_split_at_commas() {
+        let line = "x compare --strategies a,b:c --scenarios keep-alive,worker-killed";
+        let Command::Compare(compare) = Cli::try_parse_from(line.split(' ')).unwrap().command
+        else {
+            panic!("compare was asked for");
+        };
+        assert_eq!(compare.strategies, ["a", "b:c"]);
+        assert_eq!(compare.scenarios, [Kind::KeepAlive, Kind::WorkerKilled]);
+    }
+}

@@ -1,0 +1,113 @@
+//! The commands: from the command line to what is done, and from what happened to an exit status.
+
+use std::io::{self, ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{self, Cli, Command};
+use crate::contestant;
+use crate::interrupt::Interrupted;
+use crate::registry::Registry;
+use crate::report::{Report, markdown, saved, terminal};
+use crate::serve::Usage;
+use crate::{baseline, compare, list, load, serve};
+
+/// The whole program, with the strategies of `registry`.
+///
+/// An error is printed here and only here.
+#[must_use]
+pub fn main(registry: &Registry) -> ExitCode {
+    let command = Cli::parse().command;
+    log_to_stderr();
+    let outcome = match command {
+        Command::Compare(arguments) => run_compare(&arguments, registry),
+        Command::Report(arguments) => render(&arguments),
+        Command::Load(arguments) => done(load::run(&arguments)),
+        Command::Baseline(arguments) => done(baseline::run(&arguments)),
+        Command::BaselineWorker(arguments) => done(baseline::run_worker(&arguments)),
+        Command::Serve(arguments) => {
+            serve::run(&arguments, registry).map(|_role| ExitCode::SUCCESS)
+        }
+        Command::List => list::print(registry).map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        let status = status_of(&error);
+        // Wherever it was when it was interrupted is nobody's concern.
+        let text =
+            if status == INTERRUPTED { Interrupted.to_string() } else { format!("{error:#}") };
+        let _ = writeln!(io::stderr().lock(), "forkherd-bench: {text}");
+        ExitCode::from(status)
+    })
+}
+
+/// The exit status of a run that was asked to stop: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// `RUST_LOG` decides how much is said; without it what is worth a line: workers that come and go.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = io::IsTerminal::is_terminal(&io::stderr());
+    // An embedding program may have its own subscriber; then that one is right.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .try_init();
+}
+
+/// 130 if someone asked us to stop, 2 if the call was wrong, else 1.
+fn status_of(error: &anyhow::Error) -> u8 {
+    if error.chain().any(|cause| cause.is::<Interrupted>()) {
+        INTERRUPTED
+    } else if error.chain().any(|cause| cause.is::<Usage>()) {
+        2
+    } else {
+        1
+    }
+}
+
+/// A command that either works or does not.
+fn done(outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<ExitCode> {
+    let wanted: Vec<String> =
+        arguments.strategies.iter().map(|label| registry_label(registry, label)).collect();
+    let contestants = contestant::select(&registry.contestants(), &wanted)
+        .map_err(|error| Usage(error.to_string()))?;
+    let report = compare::run(arguments, &contestants)?;
+    // Saved first: printing may fail, and the figures took minutes.
+    if let Some(path) = &arguments.json {
+        saved::save(&report, path)?;
+    }
+    print(&report, arguments.markdown)?;
+    Ok(if report.failures().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A label as contestants carry it: the default variant of a strategy goes by the bare name.
+fn registry_label(registry: &Registry, label: &str) -> String {
+    match registry.find(label) {
+        Ok(entry) if registry.find(entry.name).is_ok_and(|one| one.variant == entry.variant) => {
+            entry.name.to_owned()
+        }
+        _ => label.to_owned(),
+    }
+}
+
+fn render(arguments: &cli::Report) -> anyhow::Result<ExitCode> {
+    print(&saved::load(&arguments.file)?, arguments.markdown)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a report; a reader that went away (`| head`) is not an error.
+fn print(report: &Report, as_markdown: bool) -> anyhow::Result<()> {
+    let text = if as_markdown { markdown::render(report) } else { terminal::render(report) };
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,76 @@
+//! `compare`: runs the scenarios one after the other and makes the report.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::cli;
+use crate::contestant::Contestant;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::report::machine::{Machine, date};
+use crate::report::{Report, SCHEMA};
+use crate::scenario::{Context, Kind};
+
+/// Runs what `arguments` ask for among `contestants` (the baseline first).
+///
+/// # Errors
+/// A server or the load process could not be run, or we were interrupted. What went wrong while
+/// measuring is in the report.
+pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Result<Report> {
+    let start = Instant::now();
+    let interrupt = Interrupt::install()?;
+    let seed = arguments.seed.unwrap_or_else(seed_from_clock);
+    // In their own order, however often and in whatever order they were named.
+    let asked = |kind: &Kind| arguments.scenarios.contains(kind);
+    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(asked).collect();
+    let budgets = kinds.iter().map(|kind| kind.budget(arguments.quick));
+    let progress = Progress::new(budgets.sum());
+    let mut report = Report {
+        schema: SCHEMA.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        date: date(),
+        command: command_line(),
+        machine: Machine::this(),
+        seed,
+        workers: arguments.workers.get(),
+        wall_s: 0.0,
+        scenarios: Vec::new(),
+    };
+    for kind in kinds {
+        let budget = kind.budget(arguments.quick);
+        progress.begin(kind.name(), budget);
+        report.scenarios.push(kind.run(&Context {
+            contestants,
+            workers: arguments.workers.get(),
+            seed: seed_of(seed, kind),
+            budget,
+            reps: arguments.reps,
+            interrupt: &interrupt,
+            progress: &progress,
+        })?);
+        progress.end();
+    }
+    progress.finish();
+    report.wall_s = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Six digits that are different every time.
+fn seed_from_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::from(since.subsec_nanos()) % 1_000_000
+}
+
+/// A scenario's own seed: the same whether it runs alone or among others.
+fn seed_of(seed: u64, kind: Kind) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (seed, kind.name()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The command line as it was given.
+fn command_line() -> String {
+    let mut words = vec!["forkherd-bench".to_owned()];
+    words.extend(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
+    words.join(" ")
+}

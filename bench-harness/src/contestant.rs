@@ -1,0 +1,128 @@
+//! Who takes part: what a comparison knows of a server before it starts it.
+
+use std::collections::BTreeSet;
+
+use anyhow::bail;
+
+use crate::cli::Runtime;
+
+/// The name of the yardstick every ratio is taken to.
+pub const BASELINE: &str = "baseline";
+
+/// One server that can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contestant {
+    /// The strategy.
+    pub name: String,
+    /// One of its variants; `None` is the default one.
+    pub variant: Option<String>,
+    /// One honest line about it, for `list`.
+    pub line: String,
+    /// The runtimes it can serve.
+    pub runtimes: Vec<Runtime>,
+    /// How it is started.
+    pub launch: Launch,
+}
+
+/// How a contestant is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// `forkherd-bench serve --strategy LABEL`.
+    Serve,
+    /// `forkherd-bench baseline`: no supervisor, so no scenario with faults.
+    Baseline,
+}
+
+impl Contestant {
+    /// The yardstick: N plain accept loops on one shared listener, nobody watching over them.
+    #[must_use]
+    pub fn baseline() -> Self {
+        Self {
+            name: BASELINE.to_owned(),
+            variant: None,
+            line: "N plain std::net (or tokio) accept loops on one listener, no supervisor"
+                .to_owned(),
+            runtimes: vec![Runtime::Blocking, Runtime::Tokio],
+            launch: Launch::Baseline,
+        }
+    }
+
+    /// `NAME` or `NAME:VARIANT`, as on the command line and in reports.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.variant {
+            Some(variant) => format!("{}:{variant}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// The contestants called for by `wanted` labels out of `all`, the baseline always first.
+///
+/// Nothing wanted means all. `baseline:TEXT` is the baseline once more under that name.
+///
+/// # Errors
+/// A label that names nobody, with those that exist; a label given twice.
+pub fn select(all: &[Contestant], wanted: &[String]) -> anyhow::Result<Vec<Contestant>> {
+    let mut selected = vec![Contestant::baseline()];
+    if wanted.is_empty() {
+        selected.extend(all.iter().filter(|one| one.launch == Launch::Serve).cloned());
+        return Ok(selected);
+    }
+    let mut seen = BTreeSet::from([BASELINE.to_owned()]);
+    for label in wanted.iter().filter(|label| *label != BASELINE) {
+        if !seen.insert(label.clone()) {
+            bail!("strategy {label:?} is given twice");
+        }
+        match (label.split_once(':'), all.iter().find(|one| one.label() == *label)) {
+            (_, Some(one)) => selected.push(one.clone()),
+            (Some((BASELINE, again)), None) if !again.is_empty() => {
+                selected
+                    .push(Contestant { variant: Some(again.to_owned()), ..Contestant::baseline() });
+            }
+            _ => {
+                let mut known: Vec<_> = all.iter().map(Contestant::label).collect();
+                known.push(BASELINE.to_owned());
+                bail!("no strategy is called {label:?}; there are: {}", known.join(", "));
+            }
+        }
+    }
+    Ok(selected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(wanted: &[&str], expected: &str) {
+        let all = ["prefork", "handoff", "handoff:pull"].map(|label| {
+            let (name, variant) =
+                label.split_once(':').map_or((label, None), |(a, b)| (a, Some(b)));
+            let (name, variant) = (name.to_owned(), variant.map(str::to_owned));
+            Contestant { name, variant, launch: Launch::Serve, ..Contestant::baseline() }
+        });
+        let wanted: Vec<_> = wanted.iter().map(|&label| label.to_owned()).collect();
+        let seen = match select(&all, &wanted) {
+            Ok(selected) => selected.iter().map(Contestant::label).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        };
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn the_baseline_always_runs_along() {
+        check(&[], "baseline prefork handoff handoff:pull");
+        check(&["handoff:pull", "prefork"], "baseline handoff:pull prefork");
+        check(&["baseline", "prefork"], "baseline prefork");
+        check(&["baseline:again"], "baseline baseline:again");
+    }
+
+    #[test]
+    fn a_wrong_label_is_told_the_right_ones() {
+        check(
+            &["pull"],
+            "no strategy is called \"pull\"; there are: prefork, handoff, handoff:pull, baseline",
+        );
+        check(&["prefork", "prefork"], "strategy \"prefork\" is given twice");
+    }
+}

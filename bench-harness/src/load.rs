@@ -1,0 +1,81 @@
+//! The load process: a client apart from the servers it loads, told slice by slice what to do.
+//!
+//! Orders come as lines of JSON on standard input, outcomes go as lines of JSON to standard
+//! output ([`protocol`]); end-of-file ends it. One thread, one epoll: the CPU time of this process
+//! is the client's cost and nothing else's.
+
+pub mod category;
+mod closed;
+mod connection;
+mod driver;
+mod handle;
+mod open;
+pub mod protocol;
+
+use std::io::{self, BufRead as _, Write as _};
+
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::time::TimeValLike as _;
+
+pub use handle::Handle;
+
+use crate::cli;
+use crate::process;
+use protocol::{Order, Outcome};
+
+/// Obeys orders until standard input ends.
+///
+/// # Errors
+/// Standard input or output failed, or an order was no order.
+pub fn run(arguments: &cli::Load) -> anyhow::Result<()> {
+    if let Some(parent) = arguments.parent {
+        process::die_with(parent, Signal::SIGKILL)?;
+    }
+    // 1 ns instead of 50 µs: arrivals are sent when they are due.
+    prctl::set_timerslack(1)?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+
+    let mut kept = None;
+    for line in io::stdin().lock().lines() {
+        let order = serde_json::from_str(&line?)?;
+        let outcome = obey(order, &mut kept)
+            .unwrap_or_else(|error| Outcome::Failed { message: format!("{error:#}") });
+        let mut text = serde_json::to_vec(&outcome)?;
+        text.push(b'\n');
+        io::stdout().lock().write_all(&text)?;
+    }
+    Ok(())
+}
+
+/// One order; `kept` holds connections between `Open` and `Requests`.
+fn obey(order: Order, kept: &mut Option<closed::Kept>) -> anyhow::Result<Outcome> {
+    Ok(match order {
+        Order::Short { target, clients, connections } => {
+            Outcome::Slice(closed::short(target, clients, connections)?)
+        }
+        Order::Open { target, connections } => {
+            *kept = Some(closed::Kept::open(target, connections)?);
+            Outcome::Opened
+        }
+        Order::Requests { per_connection } => match kept.take() {
+            Some(connections) => Outcome::Slice(connections.request(per_connection)?),
+            None => anyhow::bail!("requests were ordered before connections were opened"),
+        },
+        Order::Trace { target, arrivals, kills } => {
+            Outcome::Trace(open::play(target, &arrivals, kills)?)
+        }
+    })
+}
+
+/// CPU time of this process so far, user and system, in nanoseconds.
+///
+/// `getrusage(2)` and not `/proc/self/schedstat`: the latter leaves out the stretch the running
+/// thread is in.
+fn cpu_ns() -> io::Result<u64> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let total = usage.user_time().num_nanoseconds() + usage.system_time().num_nanoseconds();
+    Ok(u64::try_from(total).unwrap_or_default())
+}

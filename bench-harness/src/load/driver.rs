@@ -1,0 +1,132 @@
+//! The epoll of the load process and the connections in it, by number.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
+use super::category::End;
+use super::connection::{Connection, Progress, end_of};
+
+/// Longest a connection (or a request on it) may take; then it is *late*.
+pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often deadlines are looked at.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Connections in one epoll, each under a number of the caller's choice.
+pub(super) struct Driver {
+    epoll: rustix::fd::OwnedFd,
+    connections: Vec<Option<Box<Connection>>>,
+    events: Vec<epoll::Event>,
+    opened: u32,
+    looked: Instant,
+}
+
+impl Driver {
+    /// An empty one.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            connections: Vec::new(),
+            events: Vec::with_capacity(64),
+            opened: 0,
+            looked: Instant::now(),
+        })
+    }
+
+    /// Connects and sends; an end means that nothing was kept under `number`.
+    pub(super) fn open(
+        &mut self,
+        number: usize,
+        target: SocketAddrV4,
+        request: Cow<'static, [u8]>,
+    ) -> io::Result<Result<(), End>> {
+        self.opened = self.opened.wrapping_add(1);
+        let mut connection = match Connection::open(target, self.opened, request) {
+            Ok(connection) => connection,
+            Err(error) => return Ok(Err(end_of(&error))),
+        };
+        if let Progress::Ended(end) = connection.send() {
+            return Ok(Err(end));
+        }
+        epoll::add(&self.epoll, &connection, data(number), interest(&connection))?;
+        if self.connections.len() <= number {
+            self.connections.resize_with(number + 1, || None);
+        }
+        self.connections[number] = Some(Box::new(connection));
+        Ok(Ok(()))
+    }
+
+    /// The connection under `number`.
+    pub(super) fn get(&mut self, number: usize) -> Option<&mut Connection> {
+        self.connections.get_mut(number)?.as_deref_mut()
+    }
+
+    /// Takes the connection out; dropping it closes it, which also takes it out of the epoll.
+    pub(super) fn take(&mut self, number: usize) -> Option<Box<Connection>> {
+        self.connections.get_mut(number)?.take()
+    }
+
+    /// Waits until something happens or `until`, then says what, in `happened`.
+    ///
+    /// Only answers and ends are told; a connection that merely has to go on waiting is not.
+    pub(super) fn wait(
+        &mut self,
+        until: Option<Instant>,
+        happened: &mut Vec<(usize, Progress)>,
+    ) -> io::Result<()> {
+        happened.clear();
+        let now = Instant::now();
+        let left = until.map_or(GLANCE, |until| until.saturating_duration_since(now)).min(GLANCE);
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        self.events.clear();
+        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &self.events {
+            let Ok(number) = usize::try_from(event.data.u64()) else { continue };
+            let Some(Some(connection)) = self.connections.get_mut(number) else { continue };
+            let wrote = connection.wants_write();
+            match connection.advance() {
+                Progress::Pending if wrote && !connection.wants_write() => {
+                    epoll::modify(&self.epoll, &**connection, data(number), interest(connection))?;
+                }
+                Progress::Pending => {}
+                progress => happened.push((number, progress)),
+            }
+        }
+        if self.looked.elapsed() >= GLANCE {
+            self.looked = Instant::now();
+            for (number, connection) in self.connections.iter().enumerate() {
+                let late = connection.as_ref().is_some_and(|one| one.since.elapsed() > DEADLINE);
+                if late && !happened.iter().any(|(other, _)| *other == number) {
+                    happened.push((number, Progress::Ended(End::TimedOut)));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let open = self.connections.iter().flatten().count();
+        formatter.debug_struct("Driver").field("open", &open).finish_non_exhaustive()
+    }
+}
+
+/// The direction a connection waits for; hang-ups and errors are always told.
+fn interest(connection: &Connection) -> epoll::EventFlags {
+    if connection.wants_write() { epoll::EventFlags::OUT } else { epoll::EventFlags::IN }
+}
+
+/// A number as epoll carries it.
+fn data(number: usize) -> epoll::EventData {
+    epoll::EventData::new_u64(number as u64)
+}

@@ -1,0 +1,6 @@
+//! From raw samples to figures: CPU, percentiles, ratios with their spread, shares.
+
+pub mod cpu;
+pub mod latency;
+pub mod ratio;
+pub mod share;

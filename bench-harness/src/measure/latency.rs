@@ -1,0 +1,74 @@
+//! Percentiles, and the rule that a percentile needs samples beyond it.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Fewer samples than this beyond a percentile, and it is not printed: it would be an anecdote.
+pub const BEYOND_MIN: f64 = 30.0;
+
+/// Longer latencies count as this: ten minutes, far beyond the load process's deadline.
+const LONGEST_NS: u64 = 600_000_000_000;
+
+/// Latency percentiles in microseconds; `None` where too few samples lie beyond.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// How many latencies there were.
+    pub samples: u64,
+    /// Half were below.
+    pub p50_us: Option<f64>,
+    /// One in a hundred was above.
+    pub p99_us: Option<f64>,
+    /// One in a thousand was above.
+    pub p999_us: Option<f64>,
+}
+
+impl Latency {
+    /// Percentiles of latencies in nanoseconds, to three digits.
+    #[must_use]
+    pub fn of(samples_ns: impl IntoIterator<Item = u64>) -> Self {
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3)
+            .expect("the bounds and three significant digits are within its limits");
+        for sample in samples_ns {
+            histogram.saturating_record(sample);
+        }
+        let at = |quantile: f64| {
+            enough(histogram.len(), quantile)
+                .then(|| to_f64(histogram.value_at_quantile(quantile)) / 1000.0)
+        };
+        Self { samples: histogram.len(), p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
+    }
+}
+
+/// Whether `samples` leave enough of them beyond `quantile`.
+#[must_use]
+pub fn enough(samples: u64, quantile: f64) -> bool {
+    // The small term forgives 3,000 × (1 − 0.99) = 29.999….
+    to_f64(samples) * (1.0 - quantile) + 1e-6 >= BEYOND_MIN
+}
+
+/// A count as a float: exact below 2⁵³, which no count of ours reaches.
+#[expect(clippy::cast_precision_loss, reason = "counts and nanoseconds stay below 2^53")]
+#[must_use]
+pub fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_needs_thirty_samples_beyond_it() {
+        assert!(enough(60, 0.5) && !enough(59, 0.5));
+        assert!(enough(3_000, 0.99) && !enough(2_999, 0.99));
+        assert!(enough(30_000, 0.999) && !enough(29_999, 0.999));
+    }
+
+    #[test]
+    fn percentiles_are_right_to_three_digits() {
+        let latency = Latency::of((1..=10_000).map(|us| us * 1000));
+        assert!((latency.p50_us.unwrap() / 5_000.0 - 1.0).abs() < 0.002, "{latency:?}");
+        assert!((latency.p99_us.unwrap() / 9_900.0 - 1.0).abs() < 0.002, "{latency:?}");
+        assert_eq!(latency.p999_us, None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Which strategies there are: the one file of the harness that names concrete ones.
+
+use forkherd_core::Strategy;
+use forkherd_handoff::Handoff;
+use forkherd_prefork::Prefork;
+use forkherd_reuseport::Reuseport;
+
+use crate::cli::Runtime;
+use crate::contestant::{Contestant, Launch};
+
+/// A strategy that can be served and compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// Its variant there; the first entry of a name is what the bare name means.
+    pub variant: &'static str,
+    /// One honest line about it.
+    pub line: &'static str,
+    /// The runtimes it can serve.
+    pub runtimes: &'static [Runtime],
+    /// Makes it; opens nothing.
+    pub make: fn() -> Box<dyn Strategy>,
+}
+
+const BOTH: &[Runtime] = &[Runtime::Blocking, Runtime::Tokio];
+
+/// Everything that ships, and whatever else was added.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    entries: Vec<Entry>,
+}
+
+impl Registry {
+    /// The strategies that ship with Forkherd.
+    #[must_use]
+    pub fn builtin() -> Self {
+        let entries = vec![
+            Entry {
+                name: "prefork",
+                variant: "exclusive",
+                line: "workers share one listener, the kernel wakes one; the ideal queue for blocking \
+                       workers, skewed when idle; under tokio a herd: every idle worker wakes",
+                runtimes: BOTH,
+                make: || Box::new(Prefork::exclusive()),
+            },
+            Entry {
+                name: "handoff",
+                variant: "round-robin",
+                line: "the supervisor accepts and passes each connection to the next worker with room; \
+                       exactly even, one process more on the way",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::round_robin()),
+            },
+            Entry {
+                name: "reuseport",
+                variant: "hash",
+                line: "a listener per worker, the kernel hashes clients over them; cheap and even in \
+                       count, but a connection waits behind a busy worker while others idle",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::hash()),
+            },
+        ];
+        Self { entries }
+    }
+
+    /// Adds a strategy of your own.
+    #[must_use]
+    pub fn with(mut self, entry: Entry) -> Self {
+        self.entries.push(entry);
+        self
+    }
+
+    /// All entries.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry that `NAME` or `NAME:VARIANT` means.
+    ///
+    /// # Errors
+    /// A sentence that lists what there is.
+    pub fn find(&self, label: &str) -> Result<&Entry, String> {
+        let (name, variant) = match label.split_once(':') {
+            Some((name, variant)) => (name, Some(variant)),
+            None => (label, None),
+        };
+        let named = || self.entries.iter().filter(|entry| entry.name == name);
+        let found = named().find(|entry| variant.is_none_or(|variant| entry.variant == variant));
+        found.ok_or_else(|| match named().next() {
+            Some(_) => {
+                let variants: Vec<_> = named().map(|entry| entry.variant).collect();
+                format!(
+                    "strategy `{name}` has no variant `{}`; it has: {}",
+                    variant.unwrap_or_default(),
+                    variants.join(", ")
+                )
+            }
+            None => {
+                let mut names: Vec<_> = self.entries.iter().map(|entry| entry.name).collect();
+                names.dedup();
+                format!("no strategy is called `{name}`; there are: {}", names.join(", "))
+            }
+        })
+    }
+
+    /// As `compare` sees them: the first variant of each name goes by the bare name.
+    #[must_use]
+    pub fn contestants(&self) -> Vec<Contestant> {
+        let is_default =
+            |entry: &Entry| self.find(entry.name).is_ok_and(|first| first.variant == entry.variant);
+        self.entries
+            .iter()
+            .map(|entry| Contestant {
+                name: entry.name.to_owned(),
+                variant: (!is_default(entry)).then(|| entry.variant.to_owned()),
+                line: entry.line.to_owned(),
+                runtimes: entry.runtimes.to_vec(),
+                launch: Launch::Serve,
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_name_is_its_first_variant_and_wrong_ones_are_told_the_right_ones() {
+        let registry = Registry::builtin();
+        assert_eq!(registry.find("prefork").unwrap().variant, "exclusive");
+        assert_eq!(registry.find("handoff:round-robin").unwrap().name, "handoff");
+        let wrong = |label: &str| registry.find(label).unwrap_err();
+        assert_eq!(
+            wrong("preforc"),
+            "no strategy is called `preforc`; there are: prefork, handoff, reuseport"
+        );
+        assert_eq!(
+            wrong("reuseport:best"),
+            "strategy `reuseport` has no variant `best`; it has: hash"
+        );
+    }
+
+    #[test]
+    fn an_added_strategy_can_be_compared() {
+        let added = Entry { name: "mine", ..*Registry::builtin().find("prefork").unwrap() };
+        let labels: Vec<_> =
+            Registry::builtin().with(added).contestants().iter().map(Contestant::label).collect();
+        assert_eq!(labels, ["prefork", "handoff", "reuseport", "mine"]);
+    }
+}

@@ -1,0 +1,143 @@
+//! The result of a comparison: one versioned structure, from which every output is made.
+
+pub mod grid;
+pub mod machine;
+pub mod markdown;
+pub mod reading;
+pub mod saved;
+pub mod tables;
+pub mod terminal;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Runtime;
+use crate::load::category::Tally;
+use crate::measure::latency::Latency;
+use crate::measure::ratio::Ratio;
+use crate::measure::share::Share;
+use machine::Machine;
+
+/// The name and version of this structure as JSON.
+pub const SCHEMA: &str = "forkherd-bench/1";
+
+/// A whole comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The version of this program.
+    pub version: String,
+    /// When it began, UTC.
+    pub date: String,
+    /// The command line.
+    pub command: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// What was drawn from it: orders, arrivals, work, kills, resamples.
+    pub seed: u64,
+    /// Worker processes per contestant.
+    pub workers: u32,
+    /// How long it took, in seconds.
+    pub wall_s: f64,
+    /// In the order they ran.
+    pub scenarios: Vec<Scenario>,
+}
+
+impl Report {
+    /// Everything that makes the run a failure.
+    pub fn failures(&self) -> impl Iterator<Item = String> {
+        self.scenarios.iter().flat_map(|scenario| {
+            scenario.failures.iter().map(|failure| format!("{}: {failure}", scenario.name))
+        })
+    }
+}
+
+/// One scenario and everyone who took part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: String,
+    /// What was done, in a sentence or two.
+    pub setting: String,
+    /// What each worker ran.
+    pub runtime: Runtime,
+    /// One thing that is counted and timed: `connection` or `request`.
+    pub unit: String,
+    /// Rounds measured, warm-up not counted.
+    pub rounds: u32,
+    /// One per contestant, the baseline first, those that did not take part last.
+    pub rows: Vec<Row>,
+    /// What a reader should know before believing.
+    pub cautions: Vec<String>,
+    /// What was wrong; any makes the run a failure.
+    pub failures: Vec<String>,
+}
+
+/// One contestant in one scenario.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Its label.
+    pub contestant: String,
+    /// Why it did not take part; everything else is then empty.
+    pub skipped: Option<String>,
+    /// Units per second, median over rounds; absent in open loop, where the trace decides it.
+    pub throughput: Option<f64>,
+    /// From connect to end-of-file, from send to last byte, or from the intended time.
+    pub latency: Latency,
+    /// Latency over that of the ideal central queue on the same trace.
+    pub ideal: Option<Ideal>,
+    /// CPU time of the server's processes per unit, in microseconds, median over rounds.
+    pub cpu_server_us: Option<f64>,
+    /// The same plus the client's: on loopback part of a handshake is billed to the client.
+    pub cpu_both_us: Option<f64>,
+    /// How evenly its workers were used.
+    pub share: Share,
+    /// Every connection made, by how it ended; warm-up included.
+    pub connections: Tally,
+    /// Ratios to the baseline.
+    pub ratios: Ratios,
+    /// What killing its workers did.
+    pub kills: Option<Kills>,
+    /// How late the generator was, 99th percentile, in microseconds (open loop).
+    pub lag_p99_us: Option<f64>,
+}
+
+/// Latency percentiles over those of the ideal central queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ideal {
+    /// At the median.
+    pub p50: Option<f64>,
+    /// At the 99th percentile.
+    pub p99: Option<f64>,
+    /// At the 99.9th percentile.
+    pub p999: Option<f64>,
+}
+
+/// Ratios to the baseline; absent where there is none or too few samples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ratios {
+    /// Of units per second.
+    pub throughput: Option<Ratio>,
+    /// Of the median latency.
+    pub p50: Option<Ratio>,
+    /// Of the 99th percentile.
+    pub p99: Option<Ratio>,
+    /// Of the 99.9th percentile.
+    pub p999: Option<Ratio>,
+    /// Of server CPU per unit.
+    pub cpu_server: Option<Ratio>,
+    /// Of server and client CPU per unit.
+    pub cpu_both: Option<Ratio>,
+}
+
+/// Kills and what they cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kills {
+    /// Workers killed.
+    pub kills: u64,
+    /// Connections the killed workers had in service, by their boards.
+    pub in_service: u64,
+    /// Connections that failed beyond those: taken by a worker that died before it could count
+    /// them, at most one per kill, or lost.
+    pub beyond: u64,
+}

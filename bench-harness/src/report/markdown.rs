@@ -1,0 +1,60 @@
+//! The report as Markdown, for a README.
+
+use std::fmt::Write as _;
+
+use super::reading::sentences;
+use super::tables::{grids, rounds};
+use super::{Report, Scenario};
+
+/// The whole report.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut text = format!(
+        "`{}` · seed {} · {} workers each · {:.0} s · {} · {} · {} × {}\n",
+        report.command,
+        report.seed,
+        report.workers,
+        report.wall_s,
+        report.date,
+        machine.kernel,
+        machine.cpus,
+        machine.model,
+    );
+    for scenario in &report.scenarios {
+        render_scenario(scenario, &mut text);
+    }
+    list(&mut text, "Reading", sentences(report));
+    list(&mut text, "Failed", report.failures());
+    text
+}
+
+fn render_scenario(scenario: &Scenario, text: &mut String) {
+    let (name, runtime) = (&scenario.name, scenario.runtime.word());
+    let rounds = rounds(scenario.rounds);
+    let _ = write!(text, "\n### {name} ({runtime}, {rounds})\n\n{}\n", scenario.setting);
+    for grid in grids(scenario) {
+        let _ = write!(text, "\n{}:\n\n{}", grid.title, grid.markdown());
+    }
+    let skipped = scenario.rows.iter().filter_map(|row| {
+        row.skipped.as_ref().map(|why| format!("{}: not run, {why}", row.contestant))
+    });
+    let notes: Vec<String> = skipped.chain(scenario.cautions.iter().cloned()).collect();
+    if !notes.is_empty() {
+        text.push('\n');
+        for note in notes {
+            let _ = writeln!(text, "* {note}");
+        }
+    }
+}
+
+/// A headed list, if it has items.
+fn list(text: &mut String, title: &str, items: impl IntoIterator<Item = String>) {
+    let mut items = items.into_iter().peekable();
+    if items.peek().is_some() {
+        let _ = write!(text, "\n### {title}\n\n");
+        for item in items {
+            let _ = writeln!(text, "* {item}");
+        }
+    }
+}

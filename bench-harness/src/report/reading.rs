@@ -1,0 +1,91 @@
+//! A reading of the figures in plain words; every sentence is derived from one of them.
+
+use super::tables::{per, thousands};
+use super::{Report, Row, Scenario};
+use crate::measure::ratio::{Ratio, Verdict};
+
+/// Sentences about a report, scenario by scenario.
+#[must_use]
+pub fn sentences(report: &Report) -> Vec<String> {
+    report.scenarios.iter().flat_map(of_scenario).collect()
+}
+
+/// Sentences about one scenario.
+fn of_scenario(scenario: &Scenario) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for row in scenario.rows.iter().filter(|row| row.skipped.is_none()) {
+        let mut said = Vec::new();
+        if let Some(ratio) = row.ratios.cpu_server {
+            said.extend(cost(ratio, &scenario.unit));
+        }
+        if let Some(ideal) = row.ideal.as_ref().and_then(|ideal| ideal.p99) {
+            said.push(format!(
+                "its slowest hundredth waits {ideal:.2} times as long as under an ideal central queue"
+            ));
+        }
+        if let Some(sentence) = skew(row) {
+            said.push(sentence);
+        }
+        if let Some(sentence) = killed(row) {
+            said.push(sentence);
+        }
+        if !said.is_empty() {
+            sentences.push(format!("{}, {}: {}.", scenario.name, row.contestant, said.join("; ")));
+        }
+    }
+    sentences
+}
+
+/// Server CPU against the baseline; nothing from too few rounds.
+fn cost(ratio: Ratio, unit: &str) -> Option<String> {
+    let percent = (ratio.value - 1.0).abs() * 100.0;
+    Some(match ratio.verdict() {
+        Verdict::Unknown => return None,
+        Verdict::NoDifference => {
+            format!("no difference from the baseline seen in server CPU per {unit}")
+        }
+        Verdict::More => format!("{percent:.0} % more server CPU per {unit} than the baseline"),
+        Verdict::Less => format!("{percent:.0} % less server CPU per {unit} than the baseline"),
+    })
+}
+
+/// A worker with at least twice its share is worth a word.
+fn skew(row: &Row) -> Option<String> {
+    let over = row.share.max_over_mean.filter(|&over| over >= 2.0)?;
+    Some(format!("its busiest worker served {over:.1} times the mean"))
+}
+
+/// What the killed workers took with them.
+fn killed(row: &Row) -> Option<String> {
+    let kills = row.kills.filter(|kills| kills.kills > 0)?;
+    let failed = row.connections.failed();
+    Some(format!(
+        "{} workers killed, {} of {} connections failed ({} per kill), {} beyond what the killed \
+         workers had in service",
+        kills.kills,
+        thousands(failed),
+        thousands(row.connections.sum()),
+        per(failed, kills.kills),
+        kills.beyond,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::ratio::Interval;
+
+    #[test]
+    fn only_what_was_seen_is_said() {
+        let of = |low, high| {
+            let interval = Some(Interval { low, high });
+            cost(Ratio { value: 1.1, interval }, "connection").unwrap()
+        };
+        assert_eq!(of(1.05, 1.15), "10 % more server CPU per connection than the baseline");
+        let none = "no difference from the baseline seen in server CPU per connection";
+        assert_eq!((of(0.95, 1.25), of(1.01, 1.2)), (none.to_owned(), none.to_owned()));
+        assert_eq!(cost(Ratio { value: 1.1, interval: None }, "connection"), None);
+        assert_eq!(skew(&Row::default()), None);
+        assert_eq!(killed(&Row::default()), None);
+    }
+}

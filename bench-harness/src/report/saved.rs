@@ -1,0 +1,55 @@
+//! Reports as JSON files.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use super::{Report, SCHEMA};
+
+/// Writes `report` to `path`.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn save(report: &Report, path: &Path) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(report)?;
+    text.push('\n');
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Reads a report that was saved by this version of the schema.
+///
+/// # Errors
+/// The file cannot be read, is no report, or has another schema.
+pub fn load(path: &Path) -> anyhow::Result<Report> {
+    let name = path.display();
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    parse(&text).with_context(|| format!("{name} is no result of `compare --json`"))
+}
+
+/// Only the part that says what the rest is.
+#[derive(Deserialize)]
+struct Kind {
+    schema: String,
+}
+
+fn parse(text: &str) -> anyhow::Result<Report> {
+    let Kind { schema } = serde_json::from_str(text)?;
+    if schema != SCHEMA {
+        bail!("its schema is {schema:?}, this program reads {SCHEMA:?}");
+    }
+    Ok(serde_json::from_str(text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_schemas_and_other_files_are_refused() {
+        let error = parse(r#"{"schema":"forkherd-bench/99"}"#).unwrap_err().to_string();
+        assert!(error.contains("forkherd-bench/99"), "{error}");
+        assert!(parse("{}").is_err() && parse("hello").is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! From the report to grids of strings: which figures stand where, and in what form.
+
+use super::grid::{Grid, NONE};
+use super::{Ratios, Row, Scenario};
+use crate::load::category::Category;
+use crate::measure::latency::to_f64;
+use crate::measure::ratio::{Ratio, Verdict};
+
+/// All grids of a scenario, empty ones left out.
+#[must_use]
+pub fn grids(scenario: &Scenario) -> Vec<Grid> {
+    let all = [
+        measured(scenario),
+        cost_ratios(scenario),
+        latency_ratios(scenario),
+        kills(scenario),
+        connections(scenario),
+    ];
+    all.into_iter().filter(|grid| !grid.is_empty()).collect()
+}
+
+/// Rows of cells, one per contestant that `cells` has something to say about.
+fn rows(scenario: &Scenario, cells: impl Fn(&Row) -> Option<Vec<String>>) -> Vec<Vec<String>> {
+    let row = |row: &Row| {
+        let mut line = vec![row.contestant.clone()];
+        line.extend(cells(row)?);
+        Some(line)
+    };
+    scenario.rows.iter().filter_map(row).collect()
+}
+
+/// The figures themselves. Someone who did not take part stands there with dashes.
+fn measured(scenario: &Scenario) -> Grid {
+    let per_second = format!("{}/s", if scenario.unit == "request" { "req" } else { "conn" });
+    let columns = [
+        "contestant",
+        &per_second,
+        "p50",
+        "p99",
+        "p99.9",
+        "p50/ideal",
+        "p99/ideal",
+        "p99.9/ideal",
+        "CPU srv",
+        "CPU both",
+        "max/mean",
+        "Jain",
+    ];
+    let cells = |row: &Row| {
+        let ideal = row.ideal.clone().unwrap_or_default();
+        Some(vec![
+            whole(row.throughput),
+            time(row.latency.p50_us),
+            time(row.latency.p99_us),
+            time(row.latency.p999_us),
+            two(ideal.p50),
+            two(ideal.p99),
+            two(ideal.p999),
+            one(row.cpu_server_us),
+            one(row.cpu_both_us),
+            two(row.share.max_over_mean),
+            three(row.share.jain),
+        ])
+    };
+    let title = format!("Measured (latency; CPU in µs per {})", scenario.unit);
+    Grid::of(&title, &columns, rows(scenario, cells))
+}
+
+/// Cost and throughput as ratios to the baseline.
+fn cost_ratios(scenario: &Scenario) -> Grid {
+    ratios(scenario, "Cost", &["throughput", "CPU srv", "CPU both"], |ratios| {
+        [ratios.throughput, ratios.cpu_server, ratios.cpu_both]
+    })
+}
+
+/// Latency as ratios to the baseline.
+fn latency_ratios(scenario: &Scenario) -> Grid {
+    let of = |ratios: &Ratios| [ratios.p50, ratios.p99, ratios.p999];
+    ratios(scenario, "Latency", &["p50", "p99", "p99.9"], of)
+}
+
+/// Three ratios each: more do not fit 100 columns.
+fn ratios(
+    scenario: &Scenario,
+    what: &str,
+    names: &[&str; 3],
+    of: impl Fn(&Ratios) -> [Option<Ratio>; 3],
+) -> Grid {
+    let columns = ["contestant", names[0], names[1], names[2]];
+    let cells = |row: &Row| {
+        let three = of(&row.ratios);
+        three.iter().any(Option::is_some).then(|| three.map(ratio).to_vec())
+    };
+    let title = format!("{what} as ratio to baseline, with 95 % interval (≈ no difference seen)");
+    Grid::of(&title, &columns, rows(scenario, cells))
+}
+
+/// What killing workers did.
+fn kills(scenario: &Scenario) -> Grid {
+    let columns = ["contestant", "workers killed", "in service when killed", "failed beyond"];
+    let cells = |row: &Row| {
+        let kills = row.kills?;
+        Some([kills.kills, kills.in_service, kills.beyond].map(thousands).to_vec())
+    };
+    Grid::of("Workers killed", &columns, rows(scenario, cells))
+}
+
+/// Every connection in its category; a category nobody needed is left out.
+fn connections(scenario: &Scenario) -> Grid {
+    let mut columns = vec!["contestant", "made"];
+    columns.extend(Category::ALL.map(Category::word));
+    let used = |category| scenario.rows.iter().any(|row| row.connections.of(category) > 0);
+    let cells = |row: &Row| {
+        row.skipped.is_none().then(|| {
+            let mut cells = vec![thousands(row.connections.sum())];
+            cells.extend(Category::ALL.map(|category| {
+                if used(category) { thousands(row.connections.of(category)) } else { NONE.into() }
+            }));
+            cells
+        })
+    };
+    Grid::of("Connections by how they ended", &columns, rows(scenario, cells))
+}
+
+/// `1.02 [0.99 1.05]`, with ≈ before it when no difference was seen, `?` without an interval.
+fn ratio(ratio: Option<Ratio>) -> String {
+    let Some(ratio) = ratio else { return NONE.to_owned() };
+    let mark = if ratio.verdict() == Verdict::NoDifference { "≈" } else { "" };
+    match ratio.interval {
+        Some(interval) => {
+            format!("{mark}{:.2} [{:.2} {:.2}]", ratio.value, interval.low, interval.high)
+        }
+        None => format!("{:.2} [?]", ratio.value),
+    }
+}
+
+/// Microseconds, in the unit that keeps three digits readable.
+fn time(us: Option<f64>) -> String {
+    match us {
+        None => NONE.to_owned(),
+        Some(us) if us < 1_000.0 => format!("{us:.0} µs"),
+        Some(us) if us < 10_000.0 => format!("{:.2} ms", us / 1_000.0),
+        Some(us) if us < 100_000.0 => format!("{:.1} ms", us / 1_000.0),
+        Some(us) => format!("{:.0} ms", us / 1_000.0),
+    }
+}
+
+fn one(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.1}"))
+}
+
+fn two(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.2}"))
+}
+
+fn three(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.3}"))
+}
+
+/// A whole number of something.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate per second is positive and small"
+)]
+fn whole(value: Option<f64>) -> String {
+    value.map_or_else(|| NONE.to_owned(), |value| thousands(value.round() as u64))
+}
+
+/// `1234567` as `1,234,567`.
+#[must_use]
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 round`, `3 rounds`.
+#[must_use]
+pub fn rounds(count: u32) -> String {
+    format!("{count} round{}", if count == 1 { "" } else { "s" })
+}
+
+/// A count per kill and the like, for sentences.
+#[must_use]
+pub fn per(count: u64, of: u64) -> String {
+    if of == 0 { NONE.to_owned() } else { format!("{:.2}", to_f64(count) / to_f64(of)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::ratio::Interval;
+
+    #[test]
+    fn figures_are_readable() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(time(Some(812.4)), "812 µs");
+        assert_eq!(time(Some(4_321.0)), "4.32 ms");
+        assert_eq!(time(Some(43_210.0)), "43.2 ms");
+        assert_eq!(time(None), "–");
+        assert_eq!(whole(Some(12_345.6)), "12,346");
+    }
+
+    #[test]
+    fn a_ratio_shows_its_interval_and_whether_it_differs() {
+        let of =
+            |value, low, high| ratio(Some(Ratio { value, interval: Some(Interval { low, high }) }));
+        assert_eq!(of(1.02, 0.99, 1.05), "≈1.02 [0.99 1.05]");
+        assert_eq!(of(1.2, 1.1, 1.3), "1.20 [1.10 1.30]");
+        assert_eq!(ratio(Some(Ratio { value: 1.2, interval: None })), "1.20 [?]");
+        assert_eq!(ratio(None), "–");
+    }
+}

@@ -1,0 +1,110 @@
+//! The report as text for a terminal of 100 columns.
+
+use std::fmt::Write as _;
+
+use super::reading::sentences;
+use super::tables::{grids, rounds};
+use super::{Report, Scenario};
+
+/// Longest line.
+pub const WIDTH: usize = 100;
+
+/// The whole report.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    let machine = &report.machine;
+    line(&mut text, &format!("forkherd-bench {} · {}", report.version, report.date));
+    line(&mut text, &format!("{} · {} × {}", machine.kernel, machine.cpus, machine.model));
+    let (workers, seed, wall_s) = (report.workers, report.seed, report.wall_s);
+    line(&mut text, &format!("{workers} workers each · seed {seed} · {wall_s:.0} s"));
+    wrap(&mut text, "", &report.command);
+    for scenario in &report.scenarios {
+        text.push('\n');
+        render_scenario(scenario, &mut text);
+    }
+    let sentences = sentences(report);
+    if !sentences.is_empty() {
+        text.push_str("\nReading\n");
+        for sentence in sentences {
+            wrap(&mut text, "  • ", &sentence);
+        }
+    }
+    let failures: Vec<String> = report.failures().collect();
+    if !failures.is_empty() {
+        text.push_str("\nFAILED\n");
+        for failure in failures {
+            wrap(&mut text, "  • ", &failure);
+        }
+    }
+    text
+}
+
+fn render_scenario(scenario: &Scenario, text: &mut String) {
+    line(
+        text,
+        &format!(
+            "━━ {} · {} · {}",
+            scenario.name,
+            scenario.runtime.word(),
+            rounds(scenario.rounds)
+        ),
+    );
+    wrap(text, "", &scenario.setting);
+    for grid in grids(scenario) {
+        let _ = writeln!(text, "\n{}", grid.title);
+        text.push_str(&grid.aligned());
+    }
+    for row in &scenario.rows {
+        if let Some(why) = &row.skipped {
+            wrap(text, "  ", &format!("{}: not run, {why}", row.contestant));
+        }
+    }
+    for caution in &scenario.cautions {
+        wrap(text, "  ! ", caution);
+    }
+}
+
+/// One line, cut at the width.
+fn line(text: &mut String, line: &str) {
+    text.extend(line.chars().take(WIDTH));
+    text.push('\n');
+}
+
+/// Words in lines, the first after `lead`, the others indented as far.
+fn wrap(text: &mut String, lead: &str, words: &str) {
+    let indent = lead.chars().count();
+    text.push_str(lead);
+    let mut used = indent;
+    for word in words.split_whitespace() {
+        let length = word.chars().count();
+        if used > indent {
+            if used + 1 + length > WIDTH {
+                text.push('\n');
+                text.push_str(&" ".repeat(indent));
+                used = indent;
+            } else {
+                text.push(' ');
+                used += 1;
+            }
+        }
+        text.push_str(word);
+        used += length;
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_wrap_and_indent() {
+        let mut text = String::new();
+        wrap(&mut text, "  • ", &"abcd ".repeat(30));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("  • abcd abcd") && lines[1].starts_with("    abcd"));
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH));
+    }
+}

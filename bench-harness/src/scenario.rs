@@ -1,0 +1,141 @@
+//! The scenarios: what is asked of every contestant. One file each; how they are run is in
+//! [`crate::slices`] (cost, paired slices) and [`crate::blocks`] (tails and faults, whole blocks).
+
+mod keep_alive;
+mod short_connections;
+mod uneven_work;
+mod worker_killed;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::contestant::Contestant;
+use crate::interrupt::Interrupt;
+use crate::progress::Progress;
+use crate::report::Scenario;
+
+/// The names on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// One request per connection, closed loop, one core: what a connection costs.
+    ShortConnections,
+    /// Many requests per connection on tokio, closed loop, one core: what a request costs.
+    KeepAlive,
+    /// Short and long blocking work, open loop: how long requests wait behind others.
+    UnevenWork,
+    /// Workers are killed under load: what is lost.
+    WorkerKilled,
+}
+
+impl Kind {
+    /// All of them, in the order they run.
+    pub const ALL: [Self; 4] =
+        [Self::ShortConnections, Self::KeepAlive, Self::UnevenWork, Self::WorkerKilled];
+
+    /// The name on the command line and in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ShortConnections => "short-connections",
+            Self::KeepAlive => "keep-alive",
+            Self::UnevenWork => "uneven-work",
+            Self::WorkerKilled => "worker-killed",
+        }
+    }
+
+    /// One line for `list`.
+    #[must_use]
+    pub fn line(self) -> &'static str {
+        match self {
+            Self::ShortConnections => {
+                "one request per connection, blocking, closed loop, one core: CPU per connection"
+            }
+            Self::KeepAlive => {
+                "64 kept connections, tokio, closed loop, one core: CPU per request and balance"
+            }
+            Self::UnevenWork => {
+                "exponential work at load 0.7, blocking, open loop: tail against an ideal queue"
+            }
+            Self::WorkerKilled => {
+                "a worker killed every 100 ms at load 0.6, blocking, open loop: what is lost"
+            }
+        }
+    }
+
+    /// Its share of the time, server starts included: 86 s by default, 27.5 s if quick.
+    ///
+    /// Tails need samples (3,000 for a 99th percentile), so *uneven work* gets the most.
+    #[must_use]
+    pub fn budget(self, quick: bool) -> Duration {
+        Duration::from_millis(match (self, quick) {
+            (Self::ShortConnections | Self::KeepAlive, false) => 14_000,
+            (Self::UnevenWork, false) => 36_000,
+            (Self::WorkerKilled, false) => 22_000,
+            (Self::ShortConnections | Self::KeepAlive, true) => 3_500,
+            (Self::UnevenWork, true) => 14_000,
+            (Self::WorkerKilled, true) => 6_500,
+        })
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    /// A server or the load process could not be run, or we were interrupted. What went wrong
+    /// *while measuring* is in the scenario's failures instead.
+    pub fn run(self, context: &Context<'_>) -> anyhow::Result<Scenario> {
+        match self {
+            Self::ShortConnections => short_connections::run(context),
+            Self::KeepAlive => keep_alive::run(context),
+            Self::UnevenWork => uneven_work::run(context),
+            Self::WorkerKilled => worker_killed::run(context),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// What every scenario is given.
+#[derive(Debug)]
+pub struct Context<'c> {
+    /// Who takes part, the baseline first.
+    pub contestants: &'c [Contestant],
+    /// Worker processes per contestant.
+    pub workers: u32,
+    /// This scenario's own seed.
+    pub seed: u64,
+    /// How long it may take, server starts included.
+    pub budget: Duration,
+    /// Rounds, however long they take.
+    pub reps: Option<NonZeroU32>,
+    /// Ctrl-C.
+    pub interrupt: &'c Interrupt,
+    /// Where to tell how far it is.
+    pub progress: &'c Progress,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budgets_keep_the_promises() {
+        let sum = |quick| Kind::ALL.into_iter().map(|kind| kind.budget(quick)).sum::<Duration>();
+        assert!(sum(false) <= Duration::from_secs(90));
+        assert!(sum(true) <= Duration::from_secs(28));
+    }
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        for kind in Kind::ALL {
+            let value = kind.to_possible_value().expect("no kind is skipped");
+            assert_eq!(value.get_name(), kind.name());
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! *keep-alive*: connections that stay and send many requests. What does a request cost, and do
+//! connections that stay spread over the workers?
+
+use crate::cli::Runtime;
+use crate::load::protocol::Order;
+use crate::report::Scenario;
+use crate::slices::{self, Plan};
+
+use super::{Context, Kind};
+
+/// Connections kept open.
+const CONNECTIONS: u32 = 64;
+
+/// Requests on each in a slice: about 20 ms.
+const REQUESTS: u32 = 24;
+
+pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
+    let plan = Plan {
+        name: Kind::KeepAlive.name(),
+        setting: format!(
+            "Closed loop, {CONNECTIONS} connections opened before each slice and kept for \
+             {REQUESTS} requests each; slices in shuffled order, all servers up at once, servers \
+             and client pinned to one core. Opening is not measured; where the connections went \
+             is (share per worker)."
+        ),
+        runtime: Runtime::Tokio,
+        unit: "request",
+    };
+    slices::run(context, &plan, |target| {
+        let open = Order::Open { target, connections: CONNECTIONS };
+        (Some(open), Order::Requests { per_connection: REQUESTS })
+    })
+}

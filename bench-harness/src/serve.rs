@@ -1,0 +1,178 @@
+//! `serve`: one strategy and one app in the foreground, for anyone's own client.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use forkherd_core::{
+    AsyncConnection, Blocking, Connection, ListenSpec, Notice, Role, Service, Tokio, WorkerId,
+};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+
+use crate::apps::conversation::{self, Buffers};
+use crate::apps::echo;
+use crate::apps::files::Files;
+use crate::apps::hello::Hello;
+use crate::cli::{App, Runtime, Serve};
+use crate::process;
+use crate::registry::Registry;
+use crate::server;
+
+/// How often a blocking worker that waits for a silent client looks up.
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Supervisor and worker: runs the service, and says in which of them it returned.
+///
+/// # Errors
+/// No such strategy, or one that the runtime does not fit; a directory that is not there; whatever
+/// keeps the service from starting.
+pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
+    // Only in the supervisor: a worker's parent is the supervisor, and core sees to its end.
+    if let Some(parent) = arguments.parent
+        && std::env::var_os(forkherd_core::ENV_WORKER).is_none()
+    {
+        process::die_with(parent, Signal::SIGTERM)?;
+    }
+    let entry = registry.find(&arguments.strategy).map_err(Usage)?;
+    if !entry.runtimes.contains(&arguments.runtime) {
+        let word = arguments.runtime.word();
+        return Err(
+            Usage(format!("strategy `{}` does not serve --runtime {word}", entry.name)).into()
+        );
+    }
+    // 1 ns instead of 50 µs: a sleep stands for work and should last as long as was asked. Inherited.
+    prctl::set_timerslack(1).context("prctl")?;
+    let app = arguments.app.clone();
+    let files = match &app {
+        App::Files(directory) => Some(Files::open(directory)?),
+        App::Hello | App::Echo => None,
+    };
+    let service = Service::new("forkherd-bench")
+        .listen(ListenSpec::from(arguments.listen))
+        .workers(arguments.workers.get())
+        .observe(announcer(arguments.events));
+    let role = match arguments.runtime {
+        Runtime::Blocking => {
+            let service = service.read_timeout(READ_TIMEOUT);
+            let mut buffers = Buffers::default();
+            let serve = move |connection| blocking(connection, files.as_ref(), &app, &mut buffers);
+            service.run((entry.make)(), Blocking::new(serve))
+        }
+        Runtime::Tokio => {
+            let serve = async move |connection| on_tokio(connection, files.as_ref(), &app).await;
+            service.run((entry.make)(), Tokio::new(serve))
+        }
+    };
+    role.map_err(
+        |error| if error.is_usage() { Usage(error.to_string()).into() } else { error.into() },
+    )
+}
+
+/// Worker: one connection, with blocking calls.
+fn blocking(
+    mut connection: Connection,
+    files: Option<&Files>,
+    app: &App,
+    buffers: &mut Buffers,
+) -> io::Result<()> {
+    let worker = connection.worker_handle();
+    let go_on = || !worker.is_draining() && !worker.others_wait();
+    match (app, files) {
+        (App::Echo, _) => echo::blocking(&mut connection, || !worker.is_draining()),
+        (_, Some(files)) => conversation::blocking(&mut connection, files, go_on, buffers),
+        (_, None) => {
+            let hello = Hello { slot: worker.id().slot.0 };
+            conversation::blocking(&mut connection, &hello, go_on, buffers)
+        }
+    }
+}
+
+/// Worker: one connection, on tokio.
+async fn on_tokio(
+    mut connection: AsyncConnection,
+    files: Option<&Files>,
+    app: &App,
+) -> io::Result<()> {
+    let leave = connection.draining();
+    match (app, files) {
+        (App::Echo, _) => echo::on_tokio(&mut connection, leave).await,
+        (_, Some(files)) => conversation::on_tokio(&mut connection, files, leave).await,
+        (_, None) => {
+            let hello = Hello { slot: connection.worker().slot.0 };
+            conversation::on_tokio(&mut connection, &hello, leave).await
+        }
+    }
+}
+
+/// Prints `listening on ADDR` once the service serves and, if asked to, every notice as a line of JSON.
+fn announcer(events: bool) -> impl FnMut(&Notice<'_>) {
+    let mut pids: BTreeMap<WorkerId, i32> = BTreeMap::new();
+    move |notice| {
+        if let Notice::Started { worker, pid } = notice {
+            pids.insert(*worker, i32::try_from(*pid).unwrap_or(0));
+        }
+        let line = match notice {
+            Notice::Serving { listeners } => {
+                listeners.first().map(|listener| format!("listening on {}", listener.address))
+            }
+            _ if events => {
+                as_event(notice, &pids).and_then(|event| serde_json::to_string(&event).ok())
+            }
+            _ => None,
+        };
+        if let Notice::Exited { worker, .. } = notice {
+            pids.remove(worker);
+        }
+        if let Some(line) = line {
+            // Whoever read it may have gone; the service goes on.
+            let mut out = io::stdout().lock();
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        }
+    }
+}
+
+fn as_event(notice: &Notice<'_>, pids: &BTreeMap<WorkerId, i32>) -> Option<server::Notice> {
+    let who = |worker: &WorkerId| {
+        let pid = pids.get(worker).copied().unwrap_or(0);
+        (worker.slot.0, u64::from(worker.generation), pid)
+    };
+    Some(match notice {
+        Notice::Started { worker, .. } => {
+            let (slot, generation, pid) = who(worker);
+            server::Notice::Started { slot, generation, pid }
+        }
+        Notice::Ready { worker } => {
+            let (slot, generation, pid) = who(worker);
+            server::Notice::Ready { slot, generation, pid }
+        }
+        Notice::Stopped { worker } => {
+            let (slot, generation, pid) = who(worker);
+            server::Notice::Stopped { slot, generation, pid }
+        }
+        Notice::Continued { worker } => {
+            let (slot, generation, pid) = who(worker);
+            server::Notice::Continued { slot, generation, pid }
+        }
+        Notice::Exited { worker, counts, status, .. } => {
+            let (slot, generation, pid) = who(worker);
+            let (taken, completed) = (counts.taken, counts.completed);
+            let status = status.to_string();
+            server::Notice::Exited { slot, generation, pid, taken, completed, status }
+        }
+        _ => return None,
+    })
+}
+
+/// The call was wrong, rather than the world: exit status 2.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Usage(pub String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}

@@ -1,0 +1,253 @@
+//! A contestant while it runs: its process, its address, what its supervisor tells.
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::Command;
+use std::sync::mpsc::TryRecvError;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Runtime;
+use crate::contestant::{Contestant, Launch};
+use crate::interrupt::Interrupt;
+use crate::process::Guarded;
+
+/// Longest a server may take until it serves.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The first port to try. Listener ports must lie outside the ephemeral range, or the load
+/// process's own connections take them.
+const PORT_BASE: u16 = 18_000;
+
+/// Ports tried, from [`PORT_BASE`] on.
+const PORT_COUNT: u16 = 2_000;
+
+/// One line of `serve --events`: a notice of the supervisor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Notice {
+    /// A worker process was started.
+    Started {
+        /// Its seat.
+        slot: u32,
+        /// How often the seat was refilled.
+        generation: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// It serves.
+    Ready {
+        /// Its seat.
+        slot: u32,
+        /// How often the seat was refilled.
+        generation: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// It ended and was reaped.
+    Exited {
+        /// Its seat.
+        slot: u32,
+        /// How often the seat was refilled.
+        generation: u64,
+        /// Its process id.
+        pid: i32,
+        /// Connections it took, by its board.
+        taken: u64,
+        /// Connections it finished, by its board.
+        completed: u64,
+        /// `exit 0`, `signal 9`.
+        status: String,
+    },
+    /// It was stopped (`SIGSTOP`).
+    Stopped {
+        /// Its seat.
+        slot: u32,
+        /// How often the seat was refilled.
+        generation: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// It goes on.
+    Continued {
+        /// Its seat.
+        slot: u32,
+        /// How often the seat was refilled.
+        generation: u64,
+        /// Its process id.
+        pid: i32,
+    },
+}
+
+/// A running contestant; dropping it ends the whole tree.
+#[derive(Debug)]
+pub struct Server {
+    process: Guarded,
+    address: SocketAddr,
+    /// Notices that came before it served, to be given out first.
+    early: VecDeque<Notice>,
+}
+
+impl Server {
+    /// Starts `contestant` and waits until it serves.
+    ///
+    /// # Errors
+    /// It could not be started, ended before it served (what it said is on stderr), or took too
+    /// long; or we were interrupted.
+    pub fn start(
+        contestant: &Contestant,
+        workers: u32,
+        runtime: Runtime,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
+        let label = contestant.label();
+        let mut command = Command::new(std::env::current_exe().context("cannot find myself")?);
+        match contestant.launch {
+            Launch::Serve => {
+                command.args(["serve", "--app", "hello", "--events", "--strategy", &label]);
+            }
+            Launch::Baseline => {
+                command.arg("baseline");
+            }
+        }
+        command.args(["--workers", &workers.to_string(), "--runtime", runtime.word()]);
+        command.args(["--listen", &free_address()?.to_string()]);
+        command.args(["--parent", &std::process::id().to_string()]);
+        // Its log would drown the progress; whoever wants it says so.
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "error");
+        }
+        let process =
+            Guarded::start(&mut command, false).with_context(|| format!("cannot start {label}"))?;
+        let deadline = Instant::now() + START_TIMEOUT;
+        let mut early = VecDeque::new();
+        loop {
+            let line = interrupt
+                .receive(process.lines(), deadline)
+                .with_context(|| format!("{label} did not come up"))?
+                .with_context(|| format!("{label} did not serve within {START_TIMEOUT:?}"))?;
+            match line.strip_prefix("listening on ") {
+                Some(address) => {
+                    let address = address.parse().with_context(|| format!("{label}: {line:?}"))?;
+                    return Ok(Self { process, address, early });
+                }
+                None => early.push_back(parse(&line).with_context(|| label.clone())?),
+            }
+        }
+    }
+
+    /// Where it serves.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The process at the root of its tree.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The next notice that is there already.
+    ///
+    /// # Errors
+    /// A line that is no notice, or the server has ended.
+    pub fn try_notice(&mut self) -> anyhow::Result<Option<Notice>> {
+        if let Some(notice) = self.early.pop_front() {
+            return Ok(Some(notice));
+        }
+        match self.process.lines().try_recv() {
+            Ok(line) => parse(&line).map(Some),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => bail!("the server has ended"),
+        }
+    }
+
+    /// The next notice, if one comes before `deadline`.
+    ///
+    /// # Errors
+    /// A line that is no notice, the server has ended, or we were interrupted.
+    pub fn notice(
+        &mut self,
+        deadline: Instant,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Option<Notice>> {
+        if let Some(notice) = self.early.pop_front() {
+            return Ok(Some(notice));
+        }
+        interrupt.receive(self.process.lines(), deadline)?.map(|line| parse(&line)).transpose()
+    }
+
+    /// Ends it in good order.
+    ///
+    /// # Errors
+    /// It did not end with status 0.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let status = self.process.end()?;
+        if !status.success() {
+            bail!("the server ended with {status} instead of exit status 0");
+        }
+        Ok(())
+    }
+}
+
+/// One line of `serve --events`.
+fn parse(line: &str) -> anyhow::Result<Notice> {
+    serde_json::from_str(line).with_context(|| format!("{line:?} is no notice"))
+}
+
+/// A free loopback address outside the ephemeral range.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let low = ephemeral_low();
+    let base =
+        if low > PORT_BASE + PORT_COUNT { PORT_BASE } else { low.saturating_sub(PORT_COUNT) };
+    // Start where the last search did not: a server that just ended may still hold its port.
+    let first = u16::try_from(std::process::id() % u32::from(PORT_COUNT)).unwrap_or(0);
+    for step in 0..PORT_COUNT {
+        let port = base + (first + step) % PORT_COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if port >= 1024 && TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    bail!("no free port between {base} and {}", base + PORT_COUNT)
+}
+
+/// The first port of `net.ipv4.ip_local_port_range`; Linux's default if it cannot be read.
+fn ephemeral_low() -> u16 {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or(32_768)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_read() {
+        let line = r#"{"event":"exited","slot":2,"generation":1,"pid":77,"taken":9,"completed":8,"status":"signal 9"}"#;
+        assert_eq!(
+            parse(line).unwrap(),
+            Notice::Exited {
+                slot: 2,
+                generation: 1,
+                pid: 77,
+                taken: 9,
+                completed: 8,
+                status: "signal 9".to_owned()
+            }
+        );
+        let line = r#"{"event":"ready","slot":0,"generation":0,"pid":5}"#;
+        assert_eq!(parse(line).unwrap(), Notice::Ready { slot: 0, generation: 0, pid: 5 });
+        assert!(parse("hello").is_err());
+    }
+
+    #[test]
+    fn free_ports_lie_below_the_ephemeral_range() {
+        assert!(free_address().unwrap().port() < ephemeral_low());
+    }
+}

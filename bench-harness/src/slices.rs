@@ -1,0 +1,247 @@
+//! Paired slices: all servers up at once, one client visiting them in short, shuffled slices.
+//!
+//! One server after the other scatters by ±30–50 % on a busy machine, because what the machine
+//! does between them is in the figures. Slices of about 25 ms within one round share it, so their
+//! ratio does not: two copies of one server come out at 0.99–1.02.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom as _;
+
+use crate::cli::Runtime;
+use crate::load::Handle;
+use crate::load::category::{Category, Tally};
+use crate::load::protocol::{Order, Slice};
+use crate::measure::cpu::{SETTLE, Tree};
+use crate::measure::latency::{Latency, to_f64};
+use crate::measure::ratio::{self, median};
+use crate::measure::share::Share;
+use crate::pin::Pin;
+use crate::report::{Ratios, Row, Scenario};
+use crate::scenario::Context;
+use crate::server::Server;
+
+/// Fewest rounds worth reporting, whatever the budget says: five make an interval.
+const ROUNDS_MIN: u32 = 5;
+
+/// What a scenario of slices is.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its name.
+    pub name: &'static str,
+    /// What is done, for the report.
+    pub setting: String,
+    /// What each worker runs.
+    pub runtime: Runtime,
+    /// What is counted.
+    pub unit: &'static str,
+}
+
+/// One slice on one server.
+#[derive(Debug)]
+struct Sample {
+    slice: Slice,
+    server_cpu_ns: u64,
+}
+
+/// A contestant during the scenario.
+struct Runner {
+    label: String,
+    server: Server,
+    tree: Tree,
+    samples: Vec<Sample>,
+    connections: Tally,
+    made: u64,
+}
+
+/// Runs the scenario. `orders` gives, for a server's address, what is to be done before a slice
+/// (not measured) and the slice itself.
+///
+/// # Errors
+/// A server or the load process could not be run, or we were interrupted.
+pub fn run(
+    context: &Context<'_>,
+    plan: &Plan,
+    orders: impl Fn(SocketAddrV4) -> (Option<Order>, Order),
+) -> anyhow::Result<Scenario> {
+    let start = Instant::now();
+    let mut random = SmallRng::seed_from_u64(context.seed);
+    // Before anything is started, so that everything inherits it.
+    let _pin = Pin::to_one_core().context("cannot pin to one core")?;
+    let mut load = Handle::start(context.interrupt)?;
+    let mut runners = Vec::new();
+    let mut skipped = Vec::new();
+    for contestant in context.contestants {
+        let label = contestant.label();
+        if !contestant.runtimes.contains(&plan.runtime) {
+            let why = format!("it cannot serve the {} runtime", plan.runtime.word());
+            skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
+            continue;
+        }
+        let server = Server::start(contestant, context.workers, plan.runtime, context.interrupt)?;
+        let tree = Tree::of(server.pid())?;
+        let (samples, connections) = (Vec::new(), Tally::default());
+        runners.push(Runner { label, server, tree, samples, connections, made: 0 });
+    }
+
+    let mut order: Vec<usize> = (0..runners.len()).collect();
+    let mut rounds = 0;
+    // Round 0 is the warm-up: counted, not measured.
+    for round in 0_u32.. {
+        order.shuffle(&mut random);
+        for &index in &order {
+            let runner = &mut runners[index];
+            let sample = visit(&mut load, runner, &orders)
+                .with_context(|| format!("{}, {}", plan.name, runner.label))?;
+            if round > 0 {
+                runner.samples.push(sample);
+            }
+        }
+        context.progress.tick(plan.name);
+        rounds = round;
+        let elapsed = start.elapsed();
+        let next = elapsed + elapsed / (round + 1);
+        let over = match context.reps {
+            Some(reps) => round >= reps.get(),
+            None => next > context.budget && round >= ROUNDS_MIN,
+        };
+        if over {
+            break;
+        }
+    }
+
+    let mut failures = Vec::new();
+    let mut rows = Vec::new();
+    for runner in &runners {
+        rows.push(row(runner, &runners[0], context.workers, &mut random));
+        failures.extend(failures_of(runner));
+    }
+    rows.extend(skipped);
+    for runner in runners {
+        if let Err(error) = runner.server.end() {
+            failures.push(format!("{}: {error:#}", runner.label));
+        }
+    }
+    Ok(Scenario {
+        name: plan.name.to_owned(),
+        setting: plan.setting.clone(),
+        runtime: plan.runtime,
+        unit: plan.unit.to_owned(),
+        rounds,
+        rows,
+        cautions: Vec::new(),
+        failures,
+    })
+}
+
+/// One slice on one server, with the server's CPU time read around it.
+fn visit(
+    load: &mut Handle,
+    runner: &mut Runner,
+    orders: &impl Fn(SocketAddrV4) -> (Option<Order>, Order),
+) -> anyhow::Result<Sample> {
+    let SocketAddr::V4(target) = runner.server.address() else {
+        bail!("the load process speaks IPv4 only");
+    };
+    let (before, order) = orders(target);
+    let made = match before.as_ref().unwrap_or(&order) {
+        Order::Short { connections, .. } | Order::Open { connections, .. } => *connections,
+        Order::Requests { .. } | Order::Trace { .. } => bail!("this order opens no slice"),
+    };
+    if let Some(before) = before {
+        load.open(&before)?;
+        std::thread::sleep(SETTLE);
+    }
+    let cpu_before = runner.tree.cpu_ns()?;
+    let slice = load.slice(&order)?;
+    std::thread::sleep(SETTLE);
+    let server_cpu_ns = runner.tree.cpu_ns()?.saturating_sub(cpu_before);
+    runner.made += u64::from(made);
+    runner.connections.add(&slice.tally);
+    Ok(Sample { slice, server_cpu_ns })
+}
+
+/// A figure of every slice.
+fn each(runner: &Runner, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
+    runner.samples.iter().map(figure).collect()
+}
+
+fn units(sample: &Sample) -> f64 {
+    to_f64(sample.slice.latency_ns.len() as u64)
+}
+
+fn throughput(sample: &Sample) -> f64 {
+    units(sample) * 1e9 / to_f64(sample.slice.wall_ns)
+}
+
+fn cpu_server_us(sample: &Sample) -> f64 {
+    to_f64(sample.server_cpu_ns) / 1e3 / units(sample)
+}
+
+fn cpu_both_us(sample: &Sample) -> f64 {
+    to_f64(sample.server_cpu_ns + sample.slice.cpu_ns) / 1e3 / units(sample)
+}
+
+/// A contestant's row.
+fn row(runner: &Runner, baseline: &Runner, workers: u32, random: &mut SmallRng) -> Row {
+    let mut answered: BTreeMap<u32, u64> = BTreeMap::new();
+    for (&worker, &count) in runner.samples.iter().flat_map(|sample| &sample.slice.workers) {
+        *answered.entry(worker).or_default() += count;
+    }
+    let latencies = runner.samples.iter().flat_map(|sample| &sample.slice.latency_ns);
+    let middle = |figure: fn(&Sample) -> f64| median(&mut each(runner, figure));
+    Row {
+        contestant: runner.label.clone(),
+        throughput: middle(throughput),
+        latency: Latency::of(latencies.copied()),
+        cpu_server_us: middle(cpu_server_us),
+        cpu_both_us: middle(cpu_both_us),
+        share: Share::of(&answered, workers),
+        connections: runner.connections.clone(),
+        ratios: if std::ptr::eq(runner, baseline) {
+            Ratios::default()
+        } else {
+            ratios(runner, baseline, random)
+        },
+        ..Row::default()
+    }
+}
+
+/// Everything as ratio to the baseline, round by round.
+fn ratios(runner: &Runner, baseline: &Runner, random: &mut SmallRng) -> Ratios {
+    let mut paired = |figure: fn(&Sample) -> f64| {
+        ratio::paired(&each(runner, figure), &each(baseline, figure), random)
+    };
+    let (throughput, cpu_server) = (paired(throughput), paired(cpu_server_us));
+    let cpu_both = paired(cpu_both_us);
+    let chunks = |runner: &Runner| -> Vec<Vec<u64>> {
+        runner.samples.iter().map(|sample| sample.slice.latency_ns.clone()).collect()
+    };
+    let (own, other) = (chunks(runner), chunks(baseline));
+    let mut at = |quantile| ratio::percentile(&own, &other, quantile, random);
+    Ratios { throughput, p50: at(0.5), p99: at(0.99), p999: at(0.999), cpu_server, cpu_both }
+}
+
+/// What no calm closed loop may show.
+fn failures_of(runner: &Runner) -> Vec<String> {
+    let Runner { label, connections, made, .. } = runner;
+    let mut failures = Vec::new();
+    if connections.sum() != *made {
+        failures.push(format!(
+            "{label}: {made} connections made, but {} accounted for",
+            connections.sum()
+        ));
+    }
+    for category in Category::ALL {
+        let count = connections.of(category);
+        if category != Category::Served && count > 0 {
+            failures.push(format!("{label}: {count} connections {}", category.word()));
+        }
+    }
+    failures
+}
