@@ -1,4 +1,53 @@
-//! The supervisor accepts and passes the descriptor to a worker it picks.
+//! The supervisor accepts and passes the descriptor to a worker it picks, as a [Forkherd](forkherd_core)
+//! strategy.
+//!
+//! ```no_run
+//! use std::io::Write;
+//! use forkherd_core::{Blocking, Connection, ListenSpec, Service};
+//! use forkherd_handoff::Handoff;
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     Service::new("hello")
+//!         .listen("127.0.0.1:8080".parse::<ListenSpec>()?)
+//!         .workers(4)
+//!         .run(Handoff::round_robin(), Blocking::new(|mut client: Connection| {
+//!             client.write_all(b"hello\n")
+//!         }))?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # How it works
+//!
+//! ```text
+//!                                     ┌─ channel 0 ─► worker 0
+//!  clients ─► listener ─► supervisor ─┼─ channel 1 ─► worker 1
+//!           (the queue)    (picks)    └─ channel 2 ─► worker 2
+//! ```
+//!
+//! A channel is a pair of seqpacket sockets. A message carries one descriptor (`SCM_RIGHTS`) and a note of
+//! the client's address and the listener. The supervisor keeps *both* ends and closes its copy of a
+//! connection as soon as it is sent: what a dead or stopped worker has not received is taken back and
+//! goes to others, in order; and the client sees the worker's close at once, because nobody else holds the
+//! connection.
+//!
+//! A worker gets only what it has [credit](Handoff::credits) for. When nobody has any, connections wait
+//! in the listener's backlog, first come first served, where waiting costs nothing.
+//!
+//! # When to choose it
+//!
+//! When *you* want to decide who serves whom: exact round robin, and workers that must never hold the
+//! listener. It is the only strategy whose workers cannot touch the listening socket.
+//!
+//! # What it costs, and its limits
+//!
+//! * One process more on every connection's way: accept4, sendmsg and close in the supervisor, recvmsg in
+//!   the worker, and a wake-up when workers are idle. The wake-up is what costs, not the passing.
+//! * The supervisor is on the data path: while it is stopped, nothing new is served.
+//! * A connection that a worker has received dies with that worker, as in every strategy.
+//! * A worker without a free descriptor does not receive; it would lose the connection in silence.
+//! * No privilege; Linux 2.6.4 for what is special here.
+
 mod acceptor;
 mod channel;
 mod dispatcher;

@@ -1,4 +1,51 @@
-//! One listener per slot in one `SO_REUSEPORT` group: the kernel steers.
+//! One listener per slot in one `SO_REUSEPORT` group: the kernel steers. A [Forkherd](forkherd_core)
+//! strategy.
+//!
+//! ```no_run
+//! use std::io::Write;
+//! use forkherd_core::{Blocking, Connection, ListenSpec, Service};
+//! use forkherd_reuseport::Reuseport;
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     Service::new("hello")
+//!         .listen("127.0.0.1:8080".parse::<ListenSpec>()?)
+//!         .workers(4)
+//!         .run(Reuseport::hash(), Blocking::new(|mut client: Connection| {
+//!             client.write_all(b"hello\n")
+//!         }))?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # How it works
+//!
+//! ```text
+//!             ┌─ listener of slot 0 ─► worker 0 ┄┄┐
+//!  clients ─┬─┼─ listener of slot 1 ─► worker 1 ┄┄┤ a slot without a worker is *covered*:
+//!    (hash) └─┴─ listener of slot 2    (dead)  ◄┄┄┘ its siblings watch its listener too
+//! ```
+//!
+//! The supervisor binds one listener per slot, in slot order, and keeps them all for life; the kernel
+//! chooses one for each connection by a hash of both addresses and ports. A worker watches its own slot's
+//! listener. When a slot has no worker that serves (dead, stopped, not ready yet, leaving), the supervisor
+//! tells all others to watch that listener too, until there is one again. So what is queued there is
+//! neither reset nor left waiting.
+//!
+//! # When to choose it
+//!
+//! Many cores and very many short connections, where one listener's lock is the bottleneck; event loops
+//! whose connections stay and should be spread evenly without anybody's effort.
+//!
+//! # What it costs, and its limits
+//!
+//! * Five system calls per short connection in the worker, none in the supervisor, and no shared queue.
+//! * The hash does not look at load: a connection may wait behind a long request while other workers are
+//!   free. With one-at-a-time workers and uneven work the tail is several times that of a shared queue.
+//! * Every worker holds every slot's listeners, so that it can cover any: workers × addresses descriptors.
+//! * A second instance on the same port is refused, which `SO_REUSEPORT` alone would not do; another
+//!   program of the same user that sets the option itself can still join the group while we run.
+//! * Linux 3.9 for `SO_REUSEPORT`; no privilege.
+
 mod acceptor;
 mod cover;
 

@@ -1,6 +1,6 @@
 //! The worker: what runs in a process that the supervisor started.
 //!
-//! A runtime decides how connections are served; [`Lane`](lane::Lane) is what all runtimes share: the
+//! A runtime decides how connections are served; [`Lane`] is what all runtimes share: the
 //! epoll set, the control channel, and the order in which a worker looks, takes and leaves.
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub(crate) const POKE: u8 = b'P';
 
 /// How a worker serves the connections that its strategy brings.
 ///
-/// Implemented by [`Blocking`] and, with the feature `tokio`, by [`Tokio`].
+/// Implemented by [`Blocking`] and, with the feature `tokio`, by `Tokio`.
 pub trait Runtime: sealed::Sealed {
     /// What strategies have to know of it.
     fn kind(&self) -> RuntimeKind;

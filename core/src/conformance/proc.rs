@@ -1,0 +1,150 @@
+//! What `/proc` shows: accept queues, descriptors, environments, and whether somebody lives.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::herd::PATIENCE;
+
+/// A row of `/proc/net/tcp` or `tcp6`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Row {
+    port: u16,
+    state: u8,
+    /// For a listener: the length of its accept queue.
+    receive_queue: u32,
+    inode: u64,
+}
+
+const ESTABLISHED: u8 = 0x01;
+const LISTEN: u8 = 0x0a;
+
+fn rows(address: SocketAddr) -> io::Result<Vec<Row>> {
+    let path = if address.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+    Ok(fs::read_to_string(path)?.lines().skip(1).filter_map(row).collect())
+}
+
+fn row(line: &str) -> Option<Row> {
+    let mut words = line.split_whitespace().skip(1);
+    let (_, port) = words.next()?.rsplit_once(':')?;
+    let state = words.nth(1)?;
+    let (_, receive_queue) = words.next()?.split_once(':')?;
+    Some(Row {
+        port: u16::from_str_radix(port, 16).ok()?,
+        state: u8::from_str_radix(state, 16).ok()?,
+        receive_queue: u32::from_str_radix(receive_queue, 16).ok()?,
+        // tr:when, retrnsmt, uid, timeout, inode.
+        inode: words.nth(4)?.parse().ok()?,
+    })
+}
+
+/// How many connections wait in the accept queues of all listeners on this port.
+pub(super) fn queued(address: SocketAddr) -> io::Result<u32> {
+    let listeners = rows(address)?.into_iter().filter(|r| r.port == address.port() && r.state == LISTEN);
+    Ok(listeners.map(|row| row.receive_queue).sum())
+}
+
+/// The accept queues of a process's listeners on this port, in the order of its descriptors.
+pub(super) fn queued_by_listener(pid: u32, address: SocketAddr) -> io::Result<Vec<u32>> {
+    let rows = rows(address)?;
+    let queue = |link: &str| {
+        let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()?;
+        let row = rows.iter().find(|row| row.inode == inode)?;
+        (row.state == LISTEN && row.port == address.port()).then_some(row.receive_queue)
+    };
+    Ok(links(pid)?.into_iter().filter_map(|(_, link)| queue(&link)).collect())
+}
+
+/// How many connections to this address have arrived at its side and are open there, taken or not.
+pub(super) fn arrived(address: SocketAddr) -> io::Result<usize> {
+    let here = |row: &Row| row.port == address.port() && row.state == ESTABLISHED;
+    Ok(rows(address)?.iter().filter(|row| here(row)).count())
+}
+
+/// A process's descriptors and what they refer to, by number.
+fn links(pid: u32) -> io::Result<Vec<(u32, String)>> {
+    let mut links = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let Some(number) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        // One that was closed meanwhile is none.
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        links.push((number, link.to_string_lossy().into_owned()));
+    }
+    links.sort_unstable();
+    Ok(links)
+}
+
+/// What a process's descriptors refer to, sorted, without the numbers that differ from one to the next.
+pub(super) fn descriptors(pid: u32) -> io::Result<Vec<String>> {
+    let kind = |link: String| link.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+    let mut kinds: Vec<String> = links(pid)?.into_iter().map(|(_, link)| kind(link)).collect();
+    kinds.sort_unstable();
+    Ok(kinds)
+}
+
+/// A process's command line, words separated by blanks.
+pub(super) fn command_line(pid: u32) -> io::Result<String> {
+    Ok(fs::read_to_string(format!("/proc/{pid}/cmdline"))?.replace('\0', " ").trim_end().to_owned())
+}
+
+/// A variable in the environment a process was started with.
+pub(super) fn variable(pid: u32, name: &str) -> io::Result<Option<String>> {
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
+    let environment = String::from_utf8_lossy(&environment);
+    let found = environment.split('\0').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    Ok(found.map(str::to_owned))
+}
+
+/// The parent of a process; `None` if there is no such process, or only its corpse.
+pub(super) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = words.next()?;
+    let parent = words.next()?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(parent)
+}
+
+/// Looks until there is something to see: for what tells nobody when it changes.
+pub(super) fn poll_until<T>(
+    what: &str,
+    mut look: impl FnMut() -> io::Result<Option<T>>,
+) -> Result<T, String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().map_err(|error| format!("{what}: {error}"))? {
+            return Ok(found);
+        }
+        if Instant::now() > deadline {
+            return Err(format!("not within {PATIENCE:?}: {what}"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn an_accept_queue_is_as_long_as_those_who_wait_in_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        poll_until("three in the queue", || Ok((queued(address)? == 3).then_some(()))).unwrap();
+        assert_eq!(arrived(address).unwrap(), 3);
+        assert_eq!(queued_by_listener(std::process::id(), address).unwrap(), [3]);
+    }
+
+    #[test]
+    fn this_process_has_a_parent_and_a_variable() {
+        let pid = std::process::id();
+        assert_eq!(parent(pid), Some(std::os::unix::process::parent_id()));
+        assert_eq!(variable(pid, "PATH").unwrap(), std::env::var("PATH").ok());
+        assert!(!descriptors(pid).unwrap().is_empty());
+    }
+}
