@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use forkherd_core::ListenSpec;
 
 use crate::scenario::Kind;
 
@@ -84,8 +85,8 @@ pub struct Serve {
     #[arg(long, value_name = "N", default_value = "8")]
     pub workers: NonZeroU32,
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
+    #[arg(long, value_name = "[NAME=]ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: ListenSpec,
     /// What each worker runs.
     #[arg(long, value_enum, default_value_t = Runtime::Blocking)]
     pub runtime: Runtime,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use forkherd_core::{
-    AsyncConnection, Blocking, Connection, ListenSpec, Notice, Role, Service, Tokio, WorkerId,
+    AsyncConnection, Blocking, Connection, Notice, Role, Service, Tokio, WorkerId,
 };
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -50,7 +50,7 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
         App::Hello | App::Echo => None,
     };
     let service = Service::new("forkherd-bench")
-        .listen(ListenSpec::from(arguments.listen))
+        .listen(arguments.listen.clone())
         .workers(arguments.workers.get())
         .observe(announcer(arguments.events));
     let role = match arguments.runtime {

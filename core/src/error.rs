@@ -24,12 +24,12 @@ pub enum Error {
         most: u32,
     },
     /// The strategy cannot serve this plan.
-    #[error("strategy `{strategy}`: {source}")]
+    #[error("strategy `{strategy}`: {reason}")]
     Unsupported {
         /// Its name.
         strategy: String,
         /// What does not fit, and what would.
-        source: Unsupported,
+        reason: Unsupported,
     },
     /// The limit of open files is too low.
     #[error(
@@ -48,8 +48,8 @@ pub enum Error {
     },
     /// The strategy could not be prepared: mostly a listener that could not be bound.
     // The cause is the whole message: it names listener and remedy.
-    #[error("{0}")]
-    Prepare(#[source] io::Error),
+    #[error(transparent)]
+    Prepare(io::Error),
     /// No worker became ready, several times over.
     #[error(
         "worker {0} failed to start several times in a row before the service ever served: its own \
@@ -57,7 +57,7 @@ pub enum Error {
     )]
     BootFailed(WorkerId),
     /// A worker could not make a source of connections of what it inherited.
-    #[error("worker {worker} cannot open its source of connections: {source}")]
+    #[error("worker {worker} cannot open its source of connections")]
     Open {
         /// Which.
         worker: WorkerId,
@@ -65,7 +65,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A worker had to stop serving.
-    #[error("worker {worker} cannot go on serving: {source}")]
+    #[error("worker {worker} cannot go on serving")]
     Serve {
         /// Which.
         worker: WorkerId,
@@ -87,7 +87,7 @@ pub enum Error {
         reached: String,
     },
     /// A system call failed that should not.
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     System {
         /// What was tried.
         what: &'static str,

@@ -129,6 +129,7 @@ impl Service {
     ///
     /// The supervisor returns when the service was ended by SIGTERM or SIGINT and every worker is gone.
     /// SIGHUP makes a rolling restart: slot by slot, each old worker leaves when its successor is ready.
+    /// Sent to a worker, these three have no effect: the supervisor decides who leaves.
     ///
     /// # Errors
     /// [`Error`]. Before the first worker is started, everything that can be checked is checked; after an
@@ -149,9 +150,9 @@ impl Service {
             return Ok(Role::Worker);
         }
         self.check(&plan)?;
-        let needs = strategy.fits(&plan).map_err(|source| Error::Unsupported {
+        let needs = strategy.fits(&plan).map_err(|reason| Error::Unsupported {
             strategy: strategy.name().to_owned(),
-            source,
+            reason,
         })?;
         check_descriptors(&plan, needs)?;
         let settings = Settings {

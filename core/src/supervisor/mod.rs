@@ -444,6 +444,8 @@ impl<'a> Supervisor<'a> {
         if let Some(process) = self.processes.get_mut(&worker) {
             process.ready = true;
             process.set_cover(&self.covered);
+            // What there is to cover may have changed since it was started.
+            process.poke();
         }
         tracing::info!(slot = worker.slot.0, generation, "worker ready");
         self.tell_cover();

@@ -6,7 +6,9 @@ mod process;
 mod socket;
 
 pub(crate) use memory::{ReadOnlyPage, SharedPage};
-pub(crate) use process::{adopt_descriptor, default_child_signal, on_start};
+pub(crate) use process::{
+    adopt_descriptor, default_child_signal, leave_signals_to_supervisor, on_start,
+};
 pub use socket::queue_len;
 
 #[cfg(feature = "tokio")]

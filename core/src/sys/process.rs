@@ -73,3 +73,25 @@ pub(crate) fn default_child_signal() -> io::Result<()> {
     unsafe { sigaction(Signal::SIGCHLD, &default) }?;
     Ok(())
 }
+
+/// Lets SIGTERM, SIGINT and SIGHUP pass without effect, unless the program has its own way with them.
+///
+/// Worker · at its start. The supervisor decides who leaves, and says so on the board; a service manager
+/// that signals the whole control group (systemd does) must not cut off requests that the supervisor is
+/// about to drain. A handler that does nothing, rather than "ignore", because programs that a worker
+/// starts would inherit the latter.
+pub(crate) fn leave_signals_to_supervisor() -> io::Result<()> {
+    let nothing =
+        SigAction::new(SigHandler::Handler(do_nothing), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: the handler touches nothing, so it is safe in signal context.
+        let old = unsafe { sigaction(signal, &nothing) }?;
+        if !matches!(old.handler(), SigHandler::SigDfl) {
+            // SAFETY: puts back what the program itself had installed.
+            unsafe { sigaction(signal, &old) }?;
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn do_nothing(_signal: libc::c_int) {}

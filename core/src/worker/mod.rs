@@ -80,6 +80,7 @@ pub(crate) fn run(
     let _in_span = span.entered();
     // Set before `exec` too; a set-user-id program loses it there.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| Error::system("prctl", e))?;
+    crate::sys::leave_signals_to_supervisor().map_err(|e| Error::system("sigaction", e))?;
     set_title(service, worker.slot.0);
 
     let mut take = |name: &str| take(&mut legacy.fds, name);
