@@ -360,4 +360,35 @@ mod tests {
         let reps = NonZeroU32::new(7);
         assert_eq!(schedule(seconds(1), 3, reps), (7, BLOCK_GIVEN));
     }
+
+    #[test]
+    fn what_may_not_be_makes_the_run_a_failure() {
+        let check = |kills: Option<Kills>, categories: &[Category], expected: &[&str]| {
+            let plan = Plan {
+                name: "made-up",
+                setting: String::new(),
+                work: Work::Constant(Duration::from_millis(1)),
+                load: 0.5,
+                kills: kills.map(|_| Duration::from_millis(100)),
+            };
+            let mut runner = Runner { made: 3, ..Runner::default() };
+            categories.iter().for_each(|&category| runner.connections.count(category));
+            let connections = runner.connections.clone();
+            let row = Row { contestant: "it".to_owned(), connections, kills, ..Row::default() };
+            assert_eq!(failures_of(&row, &runner, &plan), expected, "{categories:?}");
+        };
+        use Category::{Other, Reset, Served, Taken};
+        let kills = |kills, beyond| Some(Kills { kills, in_service: 0, beyond });
+        check(None, &[Served, Served, Served], &[]);
+        check(None, &[Served, Served], &["it: 3 connections made, but 2 accounted for"]);
+        check(None, &[Served, Served, Reset], &["it: 1 connections reset"]);
+        check(kills(1, 1), &[Served, Served, Taken], &[]);
+        check(kills(1, 1), &[Served, Served, Other], &["it: 1 connections other"]);
+        check(
+            kills(1, 2),
+            &[Served, Taken, Reset],
+            &["it: 2 connections failed beyond what 1 killed workers had in service; at most one \
+               per kill can be taken and not yet counted"],
+        );
+    }
 }

@@ -19,9 +19,7 @@ fn of_scenario(scenario: &Scenario) -> Vec<String> {
             said.extend(cost(ratio, &scenario.unit));
         }
         if let Some(ideal) = row.ideal.as_ref().and_then(|ideal| ideal.p99) {
-            said.push(format!(
-                "its slowest hundredth waits {ideal:.2} times as long as under an ideal central queue"
-            ));
+            said.push(format!("p99 {ideal:.2} times that of an ideal central queue"));
         }
         if let Some(sentence) = skew(row) {
             said.push(sentence);

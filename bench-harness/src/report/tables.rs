@@ -122,7 +122,7 @@ fn connections(scenario: &Scenario) -> Grid {
     Grid::of("Connections by how they ended", &columns, rows(scenario, cells))
 }
 
-/// `1.02 [0.99 1.05]`, with ≈ before it when no difference was seen, `?` without an interval.
+/// `1.02 [0.99 1.05]`, with ≈ before it when no difference was seen; `[?]` without an interval.
 fn ratio(ratio: Option<Ratio>) -> String {
     let Some(ratio) = ratio else { return NONE.to_owned() };
     let mark = if ratio.verdict() == Verdict::NoDifference { "≈" } else { "" };

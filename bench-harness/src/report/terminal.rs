@@ -55,6 +55,10 @@ fn render_scenario(scenario: &Scenario, text: &mut String) {
         let _ = writeln!(text, "\n{}", grid.title);
         text.push_str(&grid.aligned());
     }
+    let notes = scenario.rows.iter().any(|row| row.skipped.is_some());
+    if notes || !scenario.cautions.is_empty() {
+        text.push('\n');
+    }
     for row in &scenario.rows {
         if let Some(why) = &row.skipped {
             wrap(text, "  ", &format!("{}: not run, {why}", row.contestant));

@@ -1,0 +1,184 @@
+//! The binary from outside: the whole path from `compare` to a saved result, wrong usage, Ctrl-C.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_forkherd-bench");
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Processes of this binary whose command line has all of `words`.
+fn processes(words: &[&str]) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line: Vec<_> = line.split(|&byte| byte == 0).collect();
+        if words.iter().all(|word| line.contains(&word.as_bytes())) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// Waits until `done` says so.
+fn await_that(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let output = run(&[
+        "compare",
+        "--strategies=baseline:again",
+        "--scenarios=short-connections,keep-alive",
+        "--workers=2",
+        "--reps=2",
+        "--seed=1",
+        "--json",
+        file.to_str().unwrap(),
+    ]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}\n{}", text(&output.stderr));
+    assert!(printed.contains("seed 1"), "{printed}");
+    assert!(printed.lines().all(|line| line.chars().count() <= 100), "{printed}");
+
+    let saved: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(saved["schema"], "forkherd-bench/1");
+    for scenario in saved["scenarios"].as_array().unwrap() {
+        assert_eq!(scenario["rows"].as_array().unwrap().len(), 2);
+        for row in scenario["rows"].as_array().unwrap() {
+            // Two rounds and the warm-up.
+            let made = if scenario["name"] == "keep-alive" { 3 * 64 } else { 3 * 400 };
+            assert_eq!(row["connections"]["served"], made, "{row}");
+        }
+    }
+
+    let again = run(&["report", file.to_str().unwrap()]);
+    assert_eq!(text(&again.stdout), printed);
+    let markdown = run(&["report", "--markdown", file.to_str().unwrap()]);
+    assert!(text(&markdown.stdout).contains("| baseline:again |"));
+}
+
+#[test]
+fn wrong_usage_says_what_is_wanted_and_ends_with_2() {
+    for (arguments, words) in [
+        (&["compare", "--strategies", "nonsense"][..], "no strategy is called"),
+        (&["compare", "--scenarios", "nonsense"], "short-connections"),
+        (&["compare", "--workers", "0"], "--workers"),
+        (&["nonsense"], "Usage"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stderr).contains(words), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_file_that_is_no_result_is_one_clear_error() {
+    for file in ["/nowhere/result.json", "/proc/self/status"] {
+        let output = run(&["report", file]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        assert!(said.starts_with("forkherd-bench: ") && said.contains(file), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_clear_error() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = holder.local_addr().unwrap().to_string();
+    let output = run(&["baseline", "--workers=1", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(&address), "{}", text(&output.stderr));
+}
+
+/// Starts the baseline and waits until it serves.
+fn baseline(workers: &str) -> (Child, String) {
+    let mut child = Command::new(BINARY)
+        .args(["baseline", "--listen=127.0.0.1:0", "--workers", workers])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+    (child, address)
+}
+
+#[test]
+fn the_baseline_dies_whole_when_its_parent_is_killed() {
+    let (mut child, _) = baseline("3");
+    let parent = child.id().to_string();
+    let workers = || processes(&["baseline-worker", &parent]);
+    assert_eq!(workers().len(), 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    await_that("workers outlive their parent", || workers().is_empty());
+}
+
+#[test]
+fn term_ends_the_baseline_with_0() {
+    let (mut child, address) = baseline("2");
+    std::net::TcpStream::connect(address).unwrap();
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn an_interrupted_comparison_leaves_no_process() {
+    for (scenario, delay_ms) in
+        [("short-connections", 0), ("keep-alive", 300), ("uneven-work", 900)]
+    {
+        let mut child = Command::new(BINARY)
+            .args(["compare", "--strategies=baseline", "--workers=2", "--scenarios", scenario])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let orchestrator = child.id().to_string();
+        let children = || processes(&["--parent", &orchestrator]);
+        await_that("nothing was started", || !children().is_empty());
+        // Into the middle of things: where exactly does not matter, it must hold anywhere.
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{scenario}");
+        assert!(children().is_empty(), "{scenario}");
+    }
+}
+
+#[test]
+fn a_killed_comparison_leaves_no_process() {
+    let mut child = Command::new(BINARY)
+        .args(["compare", "--strategies=baseline", "--workers=2", "--scenarios=keep-alive"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let orchestrator = child.id().to_string();
+    let children = || processes(&["--parent", &orchestrator]);
+    await_that("nothing was started", || children().len() == 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    await_that("children outlive the orchestrator", || children().is_empty());
+}
