@@ -67,6 +67,8 @@
 
 mod acceptor;
 mod board;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod connection;
 mod error;
 mod id;

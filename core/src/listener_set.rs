@@ -24,6 +24,8 @@ pub struct ListenerSet {
     sources: Vec<Source>,
     /// Which address of the plan a source listens on.
     listener: Vec<usize>,
+    /// What a poke is about: the sources of the last wish.
+    watched: Vec<bool>,
     /// Sources that may have a connection.
     pending: Vec<bool>,
     /// Where the next look begins, so that no source starves another.
@@ -45,6 +47,7 @@ impl ListenerSet {
         Self {
             sources: Vec::new(),
             listener: Vec::new(),
+            watched: Vec::new(),
             pending: Vec::new(),
             turn: 0,
             meter,
@@ -57,6 +60,7 @@ impl ListenerSet {
     pub fn add(&mut self, fd: OwnedFd, listener: usize, wake: Wake) -> SourceId {
         self.sources.push(Source { fd, wake });
         self.listener.push(listener);
+        self.watched.push(false);
         self.pending.push(false);
         self.sources.len() - 1
     }
@@ -73,6 +77,9 @@ impl ListenerSet {
         if self.left_to_take.is_some() || room == 0 {
             interest.set_all(false);
         }
+        for (source, watched) in self.watched.iter_mut().enumerate() {
+            *watched = interest.wants(source);
+        }
         if room > 0 && self.pending.contains(&true) {
             interest.now();
         }
@@ -81,7 +88,9 @@ impl ListenerSet {
     /// For [`Acceptor::woken`](crate::Acceptor::woken). A poke means all that are watched.
     pub fn woken(&mut self, ready: &[SourceId]) {
         if ready.is_empty() {
-            self.pending.fill(true);
+            for (pending, watched) in self.pending.iter_mut().zip(&self.watched) {
+                *pending |= watched;
+            }
         }
         for &source in ready {
             if let Some(pending) = self.pending.get_mut(source) {

@@ -196,11 +196,8 @@ impl Journal {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 return Err("something still holds the service's output open".to_owned());
             };
-            inner = self
-                .changed
-                .wait_timeout(inner, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            inner =
+                self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
     }
@@ -222,11 +219,8 @@ impl Journal {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 return Err(format!("not within {PATIENCE:?}: {what}"));
             };
-            inner = self
-                .changed
-                .wait_timeout(inner, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            inner =
+                self.changed.wait_timeout(inner, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 

@@ -6,20 +6,12 @@
 //! use std::process::ExitCode;
 //!
 //! use forkherd_core::conformance::{self, Queue, Spread, Subject};
-//! # use forkherd_core::{Acceptor, Inherit, Inherited, Needs, Plan, Setup, Strategy, Unsupported, WorkerId};
-//! # #[derive(Debug)]
-//! # struct Mine;
-//! # impl Strategy for Mine {
-//! #     fn name(&self) -> &str { "mine" }
-//! #     fn fits(&self, _: &Plan) -> Result<Needs, Unsupported> { unimplemented!() }
-//! #     fn prepare(&mut self, _: &mut Setup<'_>) -> std::io::Result<()> { unimplemented!() }
-//! #     fn provision(&mut self, _: &mut Setup<'_>, _: WorkerId) -> std::io::Result<Inherit> { unimplemented!() }
-//! #     fn open(&self, _: &Inherited) -> std::io::Result<Box<dyn Acceptor>> { unimplemented!() }
-//! # }
+//! # use forkherd_core::Strategy;
+//! # fn mine() -> Box<dyn Strategy> { unimplemented!() }
 //!
 //! fn main() -> ExitCode {
 //!     conformance::main(Subject {
-//!         make: || Box::new(Mine),
+//!         make: || mine(),
 //!         spread: |_runtime| Spread::Any,
 //!         queue: Queue::Shared,
 //!     })
@@ -31,14 +23,15 @@
 //!   trials, clients  ◄─────────── a line per notice (stdout), its log (stderr)
 //! ```
 //!
-//! What a service is to be stands in the environment ([`spec`]), which its workers inherit; so `main` of
+//! What a service is to be stands in the environment (`FORKHERD_CONFORMANCE`), which its workers inherit; so `main` of
 //! the binary looks there first. Trials wait for what services say and for what `/proc` shows, never for
 //! time to pass; the service's log may hold no warning that the trial did not expect.
 //!
 //! Beside libtest's own options (`--list`, a filter, `--test-threads`), the environment may ask for more:
 //! `FORKHERD_CONFORMANCE_KILLS` (10), `FORKHERD_CONFORMANCE_QUEUES` (2) and `FORKHERD_CONFORMANCE_ORPHANS`
-//! (4) are the rounds of the trials that kill workers, kill them with a measured queue, and kill the
-//! supervisor.
+//! (4) are the rounds of the trials that kill workers under load, kill them with a measured queue, and
+//! kill the supervisor; `FORKHERD_CONFORMANCE_CONNECTIONS` are the fewest made during the first of them
+//! (20 for each kill).
 
 use std::fmt;
 use std::io::Write;

@@ -41,7 +41,8 @@ fn row(line: &str) -> Option<Row> {
 
 /// How many connections wait in the accept queues of all listeners on this port.
 pub(super) fn queued(address: SocketAddr) -> io::Result<u32> {
-    let listeners = rows(address)?.into_iter().filter(|r| r.port == address.port() && r.state == LISTEN);
+    let listeners =
+        rows(address)?.into_iter().filter(|r| r.port == address.port() && r.state == LISTEN);
     Ok(listeners.map(|row| row.receive_queue).sum())
 }
 
@@ -67,7 +68,9 @@ fn links(pid: u32) -> io::Result<Vec<(u32, String)>> {
     let mut links = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;
-        let Some(number) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        let Some(number) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
         // One that was closed meanwhile is none.
         let Ok(link) = fs::read_link(entry.path()) else { continue };
         links.push((number, link.to_string_lossy().into_owned()));
@@ -99,12 +102,21 @@ pub(super) fn variable(pid: u32, name: &str) -> io::Result<Option<String>> {
 
 /// The parent of a process; `None` if there is no such process, or only its corpse.
 pub(super) fn parent(pid: u32) -> Option<u32> {
+    let (state, parent) = state_and_parent(pid)?;
+    (!matches!(state, 'Z' | 'X')).then_some(parent)
+}
+
+/// Whether a process waits for something. A worker that serves nobody does so in its wait for
+/// connections only.
+pub(super) fn is_asleep(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state == 'S')
+}
+
+fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything.
     let mut words = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = words.next()?;
-    let parent = words.next()?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(parent)
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
 }
 
 /// Looks until there is something to see: for what tells nobody when it changes.

@@ -5,8 +5,8 @@
 //! | asked | answered |
 //! |---|---|
 //! | `serve` | at once |
-//! | `sleep <ms>` | `begun`, and the answer after so long |
-//! | `gate` | `begun`, and the answer when the client has sent a second line; until then the *whole worker* stands still, whatever its runtime |
+//! | `hold` | `begun <worker>`, and the answer when the client has sent a second line |
+//! | `gate` | the same; but until then the *whole worker* stands still, whatever its runtime |
 //!
 //! The answer is `<slot> <generation> <pid> <listener> <address> <peer>`.
 
@@ -34,7 +34,10 @@ use crate::service::{Role, Service};
 use crate::strategy::RuntimeKind;
 use crate::worker::{AsyncConnection, Blocking, Tokio};
 
-/// Longest line of a client.
+/// Longest a worker waits for its client, and a supervisor for its workers: longer than a trial waits
+/// for either, so that it is the trial that fails.
+const LONGER: Duration = PATIENCE.saturating_mul(4);
+/// Read at once; longer than any line of a client.
 const LINE: usize = 64;
 
 /// Runs the service described by `text`, as its supervisor or as one of its workers.
@@ -55,7 +58,14 @@ struct Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        Self { message: error.to_string(), status: if error.is_usage() { 2 } else { 1 } }
+        let status = if error.is_usage() { 2 } else { 1 };
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            message += &format!(": {error}");
+            cause = error.source();
+        }
+        Self { message, status }
     }
 }
 
@@ -95,6 +105,7 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
     let mut service = Service::new("conformance")
         .workers(spec.workers)
         .detect_stopped(spec.detect_stopped)
+        .drain_timeout(LONGER)
         .observe(|notice| {
             if let Some(said) = Said::of(notice) {
                 // The test process is gone: its death signal is under way to us.
@@ -113,27 +124,39 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
 }
 
 /// What a client may ask for.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Request {
     Serve,
-    Sleep(Duration),
+    Hold,
     Gate,
 }
 
 impl Request {
-    fn parse(line: &[u8]) -> io::Result<Self> {
-        let text = std::str::from_utf8(line).unwrap_or_default().trim_end();
-        match text.split_once(' ') {
-            None if text == "serve" => Ok(Self::Serve),
-            None if text == "gate" => Ok(Self::Gate),
-            Some(("sleep", ms)) if ms.parse::<u64>().is_ok() => {
-                Ok(Self::Sleep(Duration::from_millis(ms.parse().unwrap_or(0))))
-            }
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("asked for `{text}`"))),
+    fn parse(line: &str) -> io::Result<Self> {
+        match line {
+            "serve" => Ok(Self::Serve),
+            "hold" => Ok(Self::Hold),
+            "gate" => Ok(Self::Gate),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("asked for `{line}`"))),
         }
     }
 }
 
-const BEGUN: &[u8] = b"begun\n";
+/// What a client has sent and nobody has looked at.
+#[derive(Default)]
+struct Inbox(Vec<u8>);
+
+impl Inbox {
+    fn take_line(&mut self) -> Option<String> {
+        let end = self.0.iter().position(|&byte| byte == b'\n')?;
+        let line: Vec<u8> = self.0.drain(..=end).collect();
+        Some(String::from_utf8_lossy(&line[..end]).into_owned())
+    }
+}
+
+fn begun(worker: WorkerId) -> String {
+    format!("begun {worker}\n")
+}
 
 fn answer(worker: WorkerId, listener: &ListenerName, peer: SocketAddr) -> String {
     let (slot, generation, pid) = (worker.slot, worker.generation, std::process::id());
@@ -142,7 +165,7 @@ fn answer(worker: WorkerId, listener: &ListenerName, peer: SocketAddr) -> String
 
 /// Holds up this thread, and so the worker, until the client sends or closes.
 fn wait_at_gate(client: impl AsFd) -> io::Result<()> {
-    let timeout = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+    let timeout = Timespec::try_from(LONGER).map_err(io::Error::other)?;
     loop {
         let mut fds = [PollFd::new(&client, PollFlags::IN)];
         match poll(&mut fds, Some(&timeout)) {
@@ -154,53 +177,59 @@ fn wait_at_gate(client: impl AsFd) -> io::Result<()> {
 }
 
 fn serve(mut connection: Connection) -> io::Result<()> {
-    connection.stream().set_read_timeout(Some(PATIENCE))?;
-    let mut line = Vec::new();
-    while !line.ends_with(b"\n") && line.len() < LINE {
-        let mut buffer = [0; LINE];
-        match connection.read(&mut buffer)? {
-            0 => return Ok(()),
-            length => line.extend_from_slice(&buffer[..length]),
-        }
-    }
-    match Request::parse(&line)? {
-        Request::Serve => {}
-        Request::Sleep(duration) => {
-            connection.write_all(BEGUN)?;
-            std::thread::sleep(duration);
-        }
-        Request::Gate => {
-            connection.write_all(BEGUN)?;
+    connection.stream().set_read_timeout(Some(LONGER))?;
+    let mut inbox = Inbox::default();
+    let request = Request::parse(&next_line(&mut connection, &mut inbox)?)?;
+    if request != Request::Serve {
+        connection.write_all(begun(connection.worker()).as_bytes())?;
+        if request == Request::Gate {
             wait_at_gate(&connection)?;
-            // What is left unread would turn the close into a reset.
-            let _ = connection.read(&mut [0; LINE])?;
         }
+        next_line(&mut connection, &mut inbox)?;
     }
     let answer = answer(connection.worker(), connection.listener(), connection.peer());
     connection.write_all(answer.as_bytes())
 }
 
-async fn serve_async(mut connection: AsyncConnection) -> io::Result<()> {
-    let mut line = Vec::new();
-    while !line.ends_with(b"\n") && line.len() < LINE {
+fn next_line(connection: &mut Connection, inbox: &mut Inbox) -> io::Result<String> {
+    loop {
+        if let Some(line) = inbox.take_line() {
+            return Ok(line);
+        }
         let mut buffer = [0; LINE];
-        match connection.read(&mut buffer).await? {
-            0 => return Ok(()),
-            length => line.extend_from_slice(&buffer[..length]),
+        match connection.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => inbox.0.extend_from_slice(&buffer[..length]),
         }
     }
-    match Request::parse(&line)? {
-        Request::Serve => {}
-        Request::Sleep(duration) => {
-            connection.write_all(BEGUN).await?;
-            tokio::time::sleep(duration).await;
-        }
-        Request::Gate => {
-            connection.write_all(BEGUN).await?;
+}
+
+async fn serve_async(mut connection: AsyncConnection) -> io::Result<()> {
+    let mut inbox = Inbox::default();
+    let request = Request::parse(&next_line_async(&mut connection, &mut inbox).await?)?;
+    if request != Request::Serve {
+        connection.write_all(begun(connection.worker()).as_bytes()).await?;
+        if request == Request::Gate {
             wait_at_gate(connection.stream())?;
-            let _ = connection.read(&mut [0; LINE]).await?;
         }
+        next_line_async(&mut connection, &mut inbox).await?;
     }
     let answer = answer(connection.worker(), connection.listener(), connection.peer());
     connection.write_all(answer.as_bytes()).await
+}
+
+async fn next_line_async(
+    connection: &mut AsyncConnection,
+    inbox: &mut Inbox,
+) -> io::Result<String> {
+    loop {
+        if let Some(line) = inbox.take_line() {
+            return Ok(line);
+        }
+        let mut buffer = [0; LINE];
+        match connection.read(&mut buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => inbox.0.extend_from_slice(&buffer[..length]),
+        }
+    }
 }

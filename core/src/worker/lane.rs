@@ -56,7 +56,10 @@ pub struct Lane {
     /// The last attempt found nothing.
     blocked: bool,
     pause_until: Option<Instant>,
-    room: Room,
+    /// Measured by the first `arm`, when the runtime has what it needs for itself.
+    room: Option<Room>,
+    /// There was room at the last `arm`.
+    has_room: bool,
 }
 
 impl Lane {
@@ -71,7 +74,6 @@ impl Lane {
         let sources = acceptor.sources().len();
         let mut cover = Vec::new();
         meter.board().cover(&mut cover);
-        let room = Room::measure()?;
         Ok(Self {
             epoll,
             control,
@@ -85,7 +87,8 @@ impl Lane {
             draining: false,
             blocked: false,
             pause_until: None,
-            room,
+            room: None,
+            has_room: true,
         })
     }
 
@@ -109,13 +112,18 @@ impl Lane {
     /// Whether a further connection would find a descriptor.
     #[cfg(feature = "tokio")]
     pub(crate) fn has_room(&self) -> bool {
-        self.room.left(self.meter.board().in_service()) > 0
+        self.room.is_none_or(|room| room.left(self.meter.board().in_service()) > 0)
     }
 
     /// Step 1: applies the acceptor's wishes and says how long to wait.
     pub(crate) fn arm(&mut self) -> io::Result<Wait> {
         let in_service = self.meter.board().in_service();
-        let room = self.room.left(in_service);
+        let room = match self.room {
+            Some(room) => room,
+            None => *self.room.insert(Room::measure()?),
+        };
+        let room = room.left(in_service);
+        self.has_room = room > 0;
         self.interest.begin();
         let load = Load { in_service, room, cover: &self.cover };
         self.acceptor.arm(load, &mut self.interest);
@@ -124,10 +132,11 @@ impl Lane {
         if let Some(pause) = pause {
             return Ok(Wait::For(pause));
         }
+        // Without room only owed wake-ups count: they have been spent on us. A poke or a drain that took
+        // more would have a handed-off connection lose its descriptor (`MSG_CTRUNC`).
         let work = self.interest.wants_now()
-            || self.poked
             || !self.ready.is_empty()
-            || (self.draining && !self.blocked);
+            || (self.has_room && (self.poked || (self.draining && !self.blocked)));
         Ok(if work { Wait::Not } else { Wait::ForEver })
     }
 
@@ -193,13 +202,15 @@ impl Lane {
         if self.pause_until.is_some() {
             return Ok(Turn::Again);
         }
-        if self.poked {
+        let poked = self.poked && self.has_room;
+        let draining = self.draining && self.has_room;
+        if poked {
             self.acceptor.woken(&[]);
         }
         if !self.ready.is_empty() {
             self.acceptor.woken(&self.ready);
             self.ready.clear();
-        } else if !self.poked && !self.draining && !self.interest.wants_now() {
+        } else if !poked && !draining && !self.interest.wants_now() {
             return Ok(Turn::Again);
         }
         self.take()
@@ -220,6 +231,8 @@ impl Lane {
             if let Some(leaving) = self.meter.board().leaving() {
                 self.draining = true;
                 self.poked = false;
+                // Whether anything is left is asked anew: nothing may ever come to wake us for it.
+                self.blocked = false;
                 self.acceptor.close(leaving);
             }
         }
@@ -274,7 +287,7 @@ fn owe(ready: &mut Vec<SourceId>, id: SourceId) {
 }
 
 /// How many connections this process has descriptors for.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Room {
     most: u32,
 }

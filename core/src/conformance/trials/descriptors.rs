@@ -1,0 +1,125 @@
+//! Descriptors: none is left over, none is inherited by accident, and running out of them drops nobody.
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
+
+use crate::conformance::client::{Client, all_answered, crowd};
+use crate::conformance::journal::Said;
+use crate::conformance::proc::{self, poll_until};
+use crate::conformance::spec::Spec;
+use crate::conformance::stage::{Outcome, Stage, Verdict};
+
+/// Twenty kills and a rolling restart later everybody holds what they held at first.
+pub(super) fn same(stage: &Stage) -> Outcome {
+    const WORKERS: u32 = 3;
+    const KILLS: usize = 20;
+    const STRAY: &str = "left-open-by-accident";
+
+    // Without close-on-exec: the service inherits it, and no worker may.
+    let stray = memfd_create(STRAY, MemfdFlags::empty()).map_err(|e| e.to_string())?;
+    let mut herd = stage.serving(&Spec { workers: WORKERS, ..stage.spec() })?;
+    drop(stray);
+    herd.journal().expect("worker died");
+
+    let failed = |e: std::io::Error| e.to_string();
+    let supervisor = proc::descriptors(herd.pid()).map_err(failed)?;
+    if !supervisor.iter().any(|link| link.contains(STRAY)) {
+        return Err(format!("the trial's own trap is not set: {supervisor:?}"));
+    }
+    let mut workers = Vec::new();
+    for seat in herd.wait_full(WORKERS)? {
+        workers.push(proc::descriptors(seat.pid).map_err(failed)?);
+    }
+    let first = workers[0].clone();
+    if first.iter().any(|link| link.contains(STRAY)) {
+        return Err(format!("inherited by accident: {first:?}"));
+    }
+    let same = |what: &str, found: &[String], expected: &[String]| {
+        if found == expected {
+            return Ok(());
+        }
+        Err(format!("{what} holds\n{found:?}, instead of\n{expected:?}"))
+    };
+    for other in &workers {
+        same("another worker of the first generation", other, &first)?;
+    }
+
+    for kill in 0..KILLS {
+        let seats = herd.wait_full(WORKERS)?;
+        let victim = seats[kill % seats.len()];
+        herd.kill(victim)?;
+        herd.wait_successor(victim)?;
+    }
+    let mark = herd.journal().mark();
+    herd.signal(Signal::HUP)?;
+    herd.journal().wait("the rolling restart is done", mark, |said| {
+        said.contains(&Said::RestartDone).then_some(())
+    })?;
+    all_answered(crowd(herd.address()?, 50, "serve")?)?;
+
+    // Whoever answered last may still have that connection in hand: look until it has let go.
+    let settled = |pid: u32, expected: &[String]| {
+        poll_until("the descriptors of before", || {
+            Ok((proc::descriptors(pid)? == expected).then_some(()))
+        })
+        .or_else(|_| same("somebody", &proc::descriptors(pid).map_err(failed)?, expected))
+    };
+    settled(herd.pid(), &supervisor)?;
+    for seat in herd.wait_full(WORKERS)? {
+        settled(seat.pid, &first)?;
+    }
+    stage.report(&format!("supervisor {}, worker {}: {first:?}", supervisor.len(), first.len()));
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// More clients than all workers have descriptors for: some are served, some wait, nobody is dropped;
+/// not when the supervisor pokes workers that are full, nor when it tells them to leave.
+pub(super) fn limit(stage: &Stage) -> Outcome {
+    const FILES: u64 = 64;
+    const CLIENTS: usize = 200;
+    const WORKERS: u32 = 2;
+    /// A worker that holds so many is at its limit, less what it keeps in reserve.
+    const FULL: usize = 50;
+    const TOO_FEW: &str = "descriptors for";
+
+    let mut herd = stage.start(&Spec { files: Some(FILES), workers: WORKERS, ..stage.spec() })?;
+    herd.journal().expect(TOO_FEW);
+    if let Err(error) = herd.wait_serving() {
+        herd.journal().wait_log(TOO_FEW).map_err(|_| error)?;
+        herd.wait_end("it lacks descriptors")?;
+        let reason = format!("{FILES} descriptors are too few for this strategy to start");
+        return Ok(Verdict::Skipped(reason));
+    }
+    let address = herd.address()?;
+    let mut clients = Vec::new();
+    for n in 0..CLIENTS {
+        clients.push(Client::connect(address).map_err(|lost| format!("client {n}: {lost}"))?);
+    }
+    let seats = herd.wait_full(WORKERS)?;
+    poll_until("every worker has as many as it can hold", || {
+        let mut held = Vec::new();
+        for seat in &seats {
+            held.push(proc::descriptors(seat.pid)?.len());
+        }
+        Ok(held.iter().all(|&held| held >= FULL).then_some(()))
+    })?;
+    // One that stops makes the supervisor poke the other, which is full.
+    for &seat in &seats {
+        herd.stop(seat)?;
+        herd.resume(seat)?;
+    }
+    // The first leaves as soon as its successor is ready, full as it is.
+    let mark = herd.journal().mark();
+    herd.signal(Signal::HUP)?;
+    herd.wait_successor(seats[0])?;
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.ask("serve").map_err(|lost| format!("client {n}: {lost}"))?;
+    }
+    all_answered(clients)?;
+    herd.journal().wait("the rolling restart is done", mark, |said| {
+        said.contains(&Said::RestartDone).then_some(())
+    })?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}

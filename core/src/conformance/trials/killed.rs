@@ -1,0 +1,52 @@
+//! Workers are killed under load, again and again: lost is what they had taken, and nothing else.
+
+use crate::conformance::client::Lost;
+use crate::conformance::load::Load;
+use crate::conformance::proc::poll_until;
+use crate::conformance::spec::Spec;
+use crate::conformance::stage::{Outcome, Stage, Verdict, rounds};
+
+const WORKERS: u32 = 4;
+const CLIENTS: usize = 4;
+/// Fewest connections between two kills, so that each kill hits a service at work.
+const BETWEEN: u32 = 20;
+
+pub(super) fn under_load(stage: &Stage) -> Outcome {
+    let kills = rounds("FORKHERD_CONFORMANCE_KILLS", 10);
+    let connections = rounds("FORKHERD_CONFORMANCE_CONNECTIONS", kills * BETWEEN);
+    let between = u64::from(connections / kills.max(1));
+    let mut herd = stage.serving(&Spec { workers: WORKERS, ..stage.spec() })?;
+    herd.journal().expect("worker died");
+    let load = Load::start(herd.address()?, CLIENTS);
+    let mut in_service = 0;
+    for kill in 0..kills {
+        let begin = load.over();
+        poll_until("connections between two kills", || {
+            Ok((load.over() >= begin + between).then_some(()))
+        })?;
+        let seats = herd.wait_full(WORKERS)?;
+        let victim = seats[kill as usize % seats.len()];
+        in_service += herd.kill(victim)?.in_service;
+        herd.wait_successor(victim)?;
+    }
+    let tally = load.stop()?;
+    let lost = tally.lost(Lost::Closed) + tally.lost(Lost::Reset);
+    let uncounted = lost.saturating_sub(in_service);
+    stage.report(&format!(
+        "{kills} kills: {tally}; in service at the kills {in_service}, taken but uncounted {uncounted}"
+    ));
+    // One accept lane per worker: one connection may be taken and not counted yet.
+    if uncounted > u64::from(kills) {
+        return Err(format!("{uncounted} lost beyond what was in service: {tally}"));
+    }
+    for how in [Lost::Refused, Lost::Overdue, Lost::Other] {
+        if tally.lost(how) > 0 {
+            return Err(format!("{how}: {tally}"));
+        }
+    }
+    if tally.answered() < between * u64::from(kills) / 2 {
+        return Err(format!("too little was going on: {tally}"));
+    }
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}

@@ -1,0 +1,193 @@
+//! What waits for a worker outlives it: first the queue is built up and *measured*, then the worker dies.
+
+use std::collections::BTreeMap;
+
+use crate::conformance::Queue;
+use crate::conformance::client::{Answer, Client, all_answered, crowd};
+use crate::conformance::herd::{Herd, Seat};
+use crate::conformance::proc::{self, poll_until};
+use crate::conformance::spec::Spec;
+use crate::conformance::stage::{Outcome, Stage, Verdict, rounds};
+use crate::strategy::RuntimeKind;
+
+/// Fewer than this in the queue are no proof.
+const DEPTH: u32 = 8;
+/// Most clients tried to get so many onto one slot's listener.
+const MOST_CLIENTS: usize = 400;
+const WORKERS: u32 = 2;
+
+/// Nobody notices that the worker is stopped; it is killed with its queue.
+pub(super) fn killed(stage: &Stage) -> Outcome {
+    let credits = Some(DEPTH);
+    let spec = Spec { workers: WORKERS, detect_stopped: false, credits, ..stage.spec() };
+    let mut herd = stage.serving(&spec)?;
+    herd.journal().expect("worker died");
+    let mut depths = Vec::new();
+    for round in 0..rounds("FORKHERD_CONFORMANCE_QUEUES", 2) {
+        let seats = herd.wait_idle(WORKERS)?;
+        for &seat in &seats {
+            herd.stop(seat)?;
+        }
+        let queue = match stage.subject.queue {
+            Queue::Shared => on_shared_listener(&herd, seats[round as usize % seats.len()])?,
+            Queue::PerSlot => on_own_listener(&herd, &seats)?,
+            Queue::Channel { .. } => {
+                let clients = in_channels(&herd, WORKERS)?;
+                let victim = seats[round as usize % seats.len()];
+                Queued { clients, victim, depth: DEPTH }
+            }
+        };
+        depths.push(queue.depth);
+        let exit = herd.kill(queue.victim)?;
+        if exit.in_service > 0 {
+            return Err(format!(
+                "{} was idle, but had {} in service",
+                queue.victim.worker, exit.in_service
+            ));
+        }
+        for &seat in seats.iter().filter(|&&seat| seat != queue.victim) {
+            herd.resume(seat)?;
+        }
+        all_answered(queue.clients)
+            .map_err(|lost| format!("round {round}, {}: {lost}", queue.depth))?;
+        herd.wait_successor(queue.victim)?;
+    }
+    stage.report(&format!("{} kills with {depths:?} queued, lost 0", depths.len()));
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// The supervisor notices, and siblings serve the queue while the worker still stands there, stopped.
+pub(super) fn stopped(stage: &Stage) -> Outcome {
+    let (depth, lost) = match stage.subject.queue {
+        Queue::Channel { .. } => stopped_with_channel(stage)?,
+        Queue::Shared | Queue::PerSlot => (stopped_with_listener(stage)?, 0),
+    };
+    stage.report(&format!(
+        "stopped with {depth} queued: answered by siblings; lost {lost} in service"
+    ));
+    Ok(Verdict::Passed)
+}
+
+/// Clients that wait for a worker, and how many of them do.
+struct Queued {
+    clients: Vec<Client>,
+    victim: Seat,
+    depth: u32,
+}
+
+fn on_shared_listener(herd: &Herd, victim: Seat) -> Result<Queued, String> {
+    let address = herd.address()?;
+    let clients = crowd(address, DEPTH as usize + 4, "serve")?;
+    let depth = poll_until("the listener's queue holds all", || {
+        let depth = proc::queued(address)?;
+        Ok((depth as usize == clients.len()).then_some(depth))
+    })?;
+    Ok(Queued { clients, victim, depth })
+}
+
+/// Adds clients until the listener of some slot has enough; that slot's worker is the victim.
+fn on_own_listener(herd: &Herd, seats: &[Seat]) -> Result<Queued, String> {
+    let address = herd.address()?;
+    let mut clients = Vec::new();
+    while clients.len() < MOST_CLIENTS {
+        clients.extend(crowd(address, 4, "serve")?);
+        let depths = poll_until("the listeners' queues hold all", || {
+            let depths = proc::queued_by_listener(herd.pid(), address)?;
+            Ok((depths.iter().sum::<u32>() as usize == clients.len()).then_some(depths))
+        })?;
+        if depths.len() != seats.len() {
+            return Err(format!("{} listeners for {} slots", depths.len(), seats.len()));
+        }
+        if let Some(slot) = depths.iter().position(|&depth| depth >= DEPTH) {
+            return Ok(Queued { clients, victim: seats[slot], depth: depths[slot] });
+        }
+    }
+    Err(format!("{MOST_CLIENTS} clients, and no slot has {DEPTH}"))
+}
+
+/// Fills every channel, seen by what is left in the listener: a channel holds at most [`DEPTH`], so if
+/// the listener lacks as many as all channels hold, each is full.
+fn in_channels(herd: &Herd, workers: u32) -> Result<Vec<Client>, String> {
+    const TOO_MANY: u32 = 4;
+    let address = herd.address()?;
+    let clients = crowd(address, (workers * DEPTH + TOO_MANY) as usize, "serve")?;
+    poll_until("every channel is full", || {
+        let (queued, arrived) = (proc::queued(address)?, proc::arrived(address)?);
+        Ok((queued == TOO_MANY && arrived >= clients.len()).then_some(()))
+    })?;
+    Ok(clients)
+}
+
+/// All stop, so that a queue grows; the victim's siblings go on.
+fn stopped_with_listener(stage: &Stage) -> Result<u32, String> {
+    let mut herd = stage.serving(&Spec { workers: WORKERS, ..stage.spec() })?;
+    herd.journal().expect("worker died");
+    let seats = herd.wait_idle(WORKERS)?;
+    for &seat in &seats {
+        herd.stop(seat)?;
+    }
+    let queue = match stage.subject.queue {
+        Queue::PerSlot => on_own_listener(&herd, &seats)?,
+        _ => on_shared_listener(&herd, seats[0])?,
+    };
+    for &seat in seats.iter().filter(|&&seat| seat != queue.victim) {
+        herd.resume(seat)?;
+    }
+    by_others(&all_answered(queue.clients)?, queue.victim)?;
+    // And what comes from now on.
+    by_others(&all_answered(crowd(herd.address()?, 50, "serve")?)?, queue.victim)?;
+    herd.kill(queue.victim)?;
+    herd.wait_successor(queue.victim)?;
+    all_answered(crowd(herd.address()?, 20, "serve")?)?;
+    herd.finish()?;
+    Ok(queue.depth)
+}
+
+/// Both workers are held up by a client, so that their channels fill; then one stops, and the other goes
+/// on.
+fn stopped_with_channel(stage: &Stage) -> Result<(u32, u64), String> {
+    // One that serves one at a time needs a credit for the client that holds it up.
+    let credits = DEPTH + u32::from(stage.runtime == RuntimeKind::Blocking);
+    let spec = Spec { workers: WORKERS, credits: Some(credits), ..stage.spec() };
+    let mut herd = stage.serving(&spec)?;
+    herd.journal().expect("worker died");
+    let seats = herd.wait_idle(WORKERS)?;
+
+    let address = herd.address()?;
+    let mut gates = BTreeMap::new();
+    for _ in &seats {
+        let mut gate = Client::asking(address, "gate").map_err(|lost| lost.to_string())?;
+        let worker = gate.begun().map_err(|lost| format!("a gate: {lost}"))?;
+        gates.insert(worker, gate);
+    }
+    let clients = in_channels(&herd, WORKERS)?;
+
+    let [sibling, victim] = seats[..] else { return Err(format!("not two: {seats:?}")) };
+    let (Some(mut open), Some(mut shut)) =
+        (gates.remove(&sibling.worker), gates.remove(&victim.worker))
+    else {
+        return Err("one client held up both workers".to_owned());
+    };
+    herd.stop(victim)?;
+    open.ask("open").map_err(|lost| lost.to_string())?;
+    let answer = open.answer().map_err(|lost| format!("the sibling's gate: {lost}"))?;
+    by_others(&[answer], victim)?;
+    by_others(&all_answered(clients)?, victim)?;
+
+    let exit = herd.kill(victim)?;
+    herd.wait_successor(victim)?;
+    if exit.in_service != 1 || shut.answer().is_ok() {
+        return Err(format!("the victim had {} in service", exit.in_service));
+    }
+    all_answered(crowd(address, 20, "serve")?)?;
+    herd.finish()?;
+    Ok((DEPTH, exit.in_service))
+}
+
+fn by_others(answers: &[Answer], victim: Seat) -> Result<(), String> {
+    match answers.iter().find(|answer| answer.worker == victim.worker) {
+        Some(answer) => Err(format!("a stopped worker answered: {answer:?}")),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,16 @@
+//! Handoff keeps every promise of the suite.
+
+use std::process::ExitCode;
+
+use forkherd_core::conformance::{self, Queue, Spread, Subject};
+use forkherd_handoff::Handoff;
+
+fn main() -> ExitCode {
+    conformance::main(Subject {
+        make: || Box::new(Handoff::round_robin()),
+        spread: |_| Spread::RoundRobin,
+        queue: Queue::Channel {
+            with_credits: |credits| Box::new(Handoff::round_robin().credits(credits)),
+        },
+    })
+}

@@ -1,0 +1,19 @@
+//! Prefork keeps every promise of the suite.
+
+use std::process::ExitCode;
+
+use forkherd_core::RuntimeKind;
+use forkherd_core::conformance::{self, Queue, Spread, Subject};
+use forkherd_prefork::Prefork;
+
+fn main() -> ExitCode {
+    conformance::main(Subject {
+        make: || Box::new(Prefork::exclusive()),
+        spread: |runtime| match runtime {
+            RuntimeKind::Blocking => Spread::FirstInLine,
+            // A herd: whoever comes first.
+            _ => Spread::Any,
+        },
+        queue: Queue::Shared,
+    })
+}

@@ -1,0 +1,14 @@
+//! Reuseport keeps every promise of the suite.
+
+use std::process::ExitCode;
+
+use forkherd_core::conformance::{self, Queue, Spread, Subject};
+use forkherd_reuseport::Reuseport;
+
+fn main() -> ExitCode {
+    conformance::main(Subject {
+        make: || Box::new(Reuseport::hash()),
+        spread: |_| Spread::Hash,
+        queue: Queue::PerSlot,
+    })
+}
