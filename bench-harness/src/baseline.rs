@@ -1,6 +1,6 @@
 //! The yardstick: N processes that accept from one shared listener, and nothing around them.
 //!
-//! This is what a strategy's cost is compared with: the same answer, the same parser, the same
+//! This is what a strategy's cost is compared with: the same answer by the same code, the same
 //! number of processes, but no supervisor, no board, no readiness, no drain. The parent only
 //! binds, starts, waits and ends; a worker that dies ends everything.
 
@@ -11,7 +11,6 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::sys::prctl;
@@ -19,14 +18,12 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::apps::conversation;
 use crate::cli::{Baseline, BaselineWorker, Runtime};
 use crate::process;
 
 /// What a worker prints once it is about to accept.
 const READY: &str = "ready";
-
-/// Longest a client may keep a worker waiting for bytes.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The workers; dropping kills and reaps those that are left.
 struct Workers(Vec<Child>);
@@ -102,7 +99,7 @@ fn listen(arguments: &Baseline) -> anyhow::Result<TcpListener> {
     socket.bind(&address.into()).with_context(|| format!("cannot listen on {address}"))?;
     socket.listen(backlog())?;
     match arguments.runtime {
-        Runtime::Blocking => socket.set_read_timeout(Some(READ_TIMEOUT))?,
+        Runtime::Blocking => socket.set_read_timeout(Some(conversation::IDLE))?,
         Runtime::Tokio => socket.set_nonblocking(true)?,
     }
     Ok(socket.into())

@@ -87,7 +87,7 @@ struct Runner {
 /// A server or the load process could not be run, or we were interrupted.
 pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
     let mut random = SmallRng::seed_from_u64(context.seed);
-    let mut load = Handle::start(context.interrupt)?;
+    let mut load = Handle::start(context.program, context.interrupt)?;
     let (running, skipped): (Vec<_>, Vec<_>) =
         context.contestants.iter().partition(|contestant| obstacle(contestant, plan).is_none());
     let (rounds, length) = schedule(context.budget, running.len(), context.reps);
@@ -182,8 +182,8 @@ impl Block<'_> {
         load: &mut Handle,
         runner: &mut Runner,
     ) -> anyhow::Result<()> {
-        let Context { workers, interrupt, .. } = *self.context;
-        let mut server = Server::start(contestant, workers, Runtime::Blocking, interrupt)?;
+        let Context { program, workers, interrupt, .. } = *self.context;
+        let mut server = Server::start(program, contestant, workers, Runtime::Blocking, interrupt)?;
         let SocketAddr::V4(target) = server.address() else {
             bail!("the load process speaks IPv4 only");
         };

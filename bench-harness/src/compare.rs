@@ -3,9 +3,12 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::Context as _;
+
 use crate::cli;
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
+use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::machine::{Machine, date};
 use crate::report::{Report, SCHEMA};
@@ -19,6 +22,7 @@ use crate::scenario::{Context, Kind};
 pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Result<Report> {
     let start = Instant::now();
     let interrupt = Interrupt::install()?;
+    let program = Program::this().context("cannot find myself")?;
     let seed = arguments.seed.unwrap_or_else(seed_from_clock);
     // In their own order, however often and in whatever order they were named.
     let asked = |kind: &Kind| arguments.scenarios.contains(kind);
@@ -40,6 +44,7 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
         let budget = kind.budget(arguments.quick);
         progress.begin(kind.name(), budget);
         report.scenarios.push(kind.run(&Context {
+            program: &program,
             contestants,
             workers: arguments.workers.get(),
             seed: seed_of(seed, kind),

@@ -40,3 +40,8 @@ pub mod http;
 pub mod list;
 pub mod registry;
 pub mod serve;
+
+/// The README's code, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

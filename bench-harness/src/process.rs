@@ -1,6 +1,7 @@
 //! Child processes that do not outlive their reason: a guard for the parent, a tie for the child.
 
 use std::io::{self, BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -29,6 +30,33 @@ pub fn die_with(parent: u32, signal: Signal) -> io::Result<()> {
         Ok(())
     } else {
         Err(io::Error::new(io::ErrorKind::NotFound, format!("parent process {parent} is gone")))
+    }
+}
+
+/// The executable that servers and load processes run: one whose `main` is
+/// [`commands::main`](crate::commands::main).
+#[derive(Clone, Debug)]
+pub struct Program(PathBuf);
+
+impl Program {
+    /// This program once more: what `compare` starts.
+    ///
+    /// # Errors
+    /// What `/proc/self/exe` said.
+    pub fn this() -> io::Result<Self> {
+        std::env::current_exe().map(Self)
+    }
+
+    /// The one at `path`, for a program that is none itself, such as a benchmark.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// A command that runs it.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        Command::new(&self.0)
     }
 }
 

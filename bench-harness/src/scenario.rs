@@ -2,7 +2,7 @@
 //! [`crate::slices`] (cost, paired slices) and [`crate::blocks`] (tails and faults, whole blocks).
 
 mod keep_alive;
-mod short_connections;
+pub mod short_connections;
 mod uneven_work;
 mod worker_killed;
 
@@ -14,6 +14,7 @@ use clap::ValueEnum;
 
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
+use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::Scenario;
 
@@ -104,6 +105,8 @@ impl fmt::Display for Kind {
 /// What every scenario is given.
 #[derive(Debug)]
 pub struct Context<'c> {
+    /// What servers and the load process run.
+    pub program: &'c Program,
     /// Who takes part, the baseline first.
     pub contestants: &'c [Contestant],
     /// Worker processes per contestant.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::Command;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Runtime;
 use crate::contestant::{Contestant, Launch};
 use crate::interrupt::Interrupt;
-use crate::process::Guarded;
+use crate::process::{Guarded, Program};
 
 /// Longest a server may take until it serves.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
@@ -91,19 +90,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `contestant` and waits until it serves.
+    /// Starts `contestant`, which `program` knows how to serve, and waits until it serves.
     ///
     /// # Errors
     /// It could not be started, ended before it served (what it said is on stderr), or took too
     /// long; or we were interrupted.
     pub fn start(
+        program: &Program,
         contestant: &Contestant,
         workers: u32,
         runtime: Runtime,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
         let label = contestant.label();
-        let mut command = Command::new(std::env::current_exe().context("cannot find myself")?);
+        let mut command = program.command();
         match contestant.launch {
             Launch::Serve => {
                 command.args(["serve", "--app", "hello", "--events", "--strategy", &label]);

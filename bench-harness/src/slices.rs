@@ -73,7 +73,7 @@ pub fn run(
     let mut random = SmallRng::seed_from_u64(context.seed);
     // Before anything is started, so that everything inherits it.
     let _pin = Pin::to_one_core().context("cannot pin to one core")?;
-    let mut load = Handle::start(context.interrupt)?;
+    let mut load = Handle::start(context.program, context.interrupt)?;
     let mut runners = Vec::new();
     let mut skipped = Vec::new();
     for contestant in context.contestants {
@@ -83,7 +83,8 @@ pub fn run(
             skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
             continue;
         }
-        let server = Server::start(contestant, context.workers, plan.runtime, context.interrupt)?;
+        let Context { program, workers, interrupt, .. } = *context;
+        let server = Server::start(program, contestant, workers, plan.runtime, interrupt)?;
         let tree = Tree::of(server.pid())?;
         let (samples, connections) = (Vec::new(), Tally::default());
         runners.push(Runner { label, server, tree, samples, connections, made: 0 });

@@ -1,14 +1,13 @@
 //! The orchestrator's end of the load process.
 
 use std::io::Write as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 use super::protocol::{Order, Outcome, Slice, Trace};
 use crate::interrupt::Interrupt;
-use crate::process::Guarded;
+use crate::process::{Guarded, Program};
 
 /// Longest the load process may be silent beyond what an order takes: its own deadline per
 /// connection (10 s) and a margin.
@@ -26,8 +25,8 @@ impl Handle {
     ///
     /// # Errors
     /// It could not be started.
-    pub fn start(interrupt: &Interrupt) -> anyhow::Result<Self> {
-        let mut command = Command::new(std::env::current_exe().context("cannot find myself")?);
+    pub fn start(program: &Program, interrupt: &Interrupt) -> anyhow::Result<Self> {
+        let mut command = program.command();
         command.args(["load", "--parent", &std::process::id().to_string()]);
         let process =
             Guarded::start(&mut command, true).context("cannot start the load process")?;

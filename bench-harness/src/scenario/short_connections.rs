@@ -8,11 +8,11 @@ use crate::slices::{self, Plan};
 use super::{Context, Kind};
 
 /// Connections outstanding: two for each of the default workers.
-const CLIENTS: u32 = 16;
+pub const CLIENTS: u32 = 16;
 
 /// Connections in a slice: about 25 ms, long enough to measure, short enough to share the
 /// machine's mood with its neighbours.
-const CONNECTIONS: u32 = 400;
+pub const CONNECTIONS: u32 = 400;
 
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
     let plan = Plan {
