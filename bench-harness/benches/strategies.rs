@@ -57,6 +57,9 @@ fn short_connections(criterion: &mut Criterion) -> anyhow::Result<()> {
     // Flat: samples of equal length, because one of a single connection would say nothing.
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    // Twenty samples say no more in 100,000 resamples than in a tenth of them, and drawing the
+    // density of the former takes longer than measuring.
+    group.nresamples(10_000);
     // Two runs of one server differ by this much on a quiet machine.
     group.noise_threshold(0.05);
     group.throughput(Throughput::Elements(1));

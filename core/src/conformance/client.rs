@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use super::herd::PATIENCE;
 use crate::id::{SlotId, WorkerId};
@@ -165,12 +166,17 @@ pub(super) fn crowd(
         .collect()
 }
 
-/// Every one of them has to be answered.
+/// Every one of them has to be answered, all within [`PATIENCE`].
 pub(super) fn all_answered(clients: Vec<Client>) -> Result<Vec<Answer>, String> {
+    let deadline = Instant::now() + PATIENCE;
     let count = clients.len();
     let mut answers = Vec::new();
     let mut lost = Vec::new();
     for (n, mut client) in clients.into_iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // Zero would mean for ever; and whoever has his answer already is read at once.
+        let left = Some(left.max(Duration::from_millis(10)));
+        client.stream.set_read_timeout(left).map_err(|error| error.to_string())?;
         match client.answer() {
             Ok(answer) => answers.push(answer),
             Err(how) => lost.push(format!("client {n}: {how}")),
