@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 use crate::channel::{Channel, NOBODY, Note, Parcel};
-use crate::pick::{Candidate, RoundRobin};
+use crate::pick::{Candidate, Pick};
 
 /// Where connections come from, where they can go, and those that are on neither side.
 ///
@@ -25,7 +25,7 @@ pub(crate) struct Routes {
     routes: BTreeMap<WorkerId, Route>,
     /// Taken back, or could not be sent: the first to go.
     held: VecDeque<Parcel>,
-    policy: RoundRobin,
+    policy: Box<dyn Pick>,
     credit: Credit,
     flags: SocketFlags,
     starving: bool,
@@ -70,6 +70,10 @@ struct Route {
 
 impl Route {
     /// The worker's own counters are clamped: it may lie, but to nobody's harm but its own.
+    fn load(&self) -> u64 {
+        self.assigned - self.view.completed().min(self.assigned)
+    }
+
     fn has_room(&self, credit: Credit) -> bool {
         let (done, most) = match credit {
             Credit::Unfinished(most) => (self.view.completed(), most),
@@ -81,12 +85,12 @@ impl Route {
 
 impl Routes {
     /// Nothing to accept from yet.
-    pub(crate) fn idle() -> Self {
+    pub(crate) fn idle(policy: Box<dyn Pick>) -> Self {
         Self {
             listeners: Vec::new(),
             routes: BTreeMap::new(),
             held: VecDeque::new(),
-            policy: RoundRobin::default(),
+            policy,
             credit: Credit::Unfinished(1),
             flags: SocketFlags::CLOEXEC,
             starving: false,
@@ -97,21 +101,22 @@ impl Routes {
         }
     }
 
-    pub(crate) fn new(
+    /// Takes the listeners it will accept from.
+    pub(crate) fn prepare(
+        &mut self,
         listeners: &[Listener],
         credit: Credit,
         nonblocking: bool,
-    ) -> io::Result<Self> {
-        let mut sources = Vec::new();
+    ) -> io::Result<()> {
         for listener in listeners {
             let fd = listener.as_fd().try_clone_to_owned()?;
-            sources.push(Source { fd, wake: Wake::Private });
+            self.listeners.push(Source { fd, wake: Wake::Private });
         }
-        let mut flags = SocketFlags::CLOEXEC;
+        self.credit = credit;
         if nonblocking {
-            flags |= SocketFlags::NONBLOCK;
+            self.flags |= SocketFlags::NONBLOCK;
         }
-        Ok(Self { listeners: sources, credit, flags, ..Self::idle() })
+        Ok(())
     }
 
     /// Makes a route, closed until the worker is admitted; returns what the worker receives from.
@@ -176,15 +181,17 @@ impl Routes {
         self.candidate_workers.clear();
         for (worker, route) in &self.routes {
             if route.has_room(self.credit) {
-                self.candidates.push(Candidate { slot: worker.slot });
+                self.candidates.push(Candidate::new(worker.slot, route.load()));
                 self.candidate_workers.push(*worker);
             }
         }
-        let Some(index) = self.policy.pick(&self.candidates) else {
+        if self.candidates.is_empty() {
             self.held.push_front(parcel);
             return Ok(false);
-        };
-        let worker = self.candidate_workers[index];
+        }
+        let index = self.policy.pick(&self.candidates, parcel.note.peer);
+        let worker =
+            self.candidate_workers.get(index).copied().unwrap_or(self.candidate_workers[0]);
         let Some(route) = self.routes.get_mut(&worker) else {
             self.held.push_front(parcel);
             return Ok(false);

@@ -62,19 +62,65 @@ use forkherd_core::{
 
 use crate::acceptor::HandoffAcceptor;
 use crate::dispatcher::{Credit, Routes};
+pub use crate::pick::{Candidate, ClientHash, Least, Pick, PowerOfTwo, RoundRobin};
 
 /// The supervisor accepts every connection and hands it to a worker of its choice.
 #[derive(Debug)]
 pub struct Handoff {
-    credits: Option<u32>,
+    credits: Credits,
     routes: Routes,
+}
+
+/// What a worker may have on its way or in service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Credits {
+    /// As the runtime is.
+    Default,
+    /// As the runtime is, but so many.
+    Asked(u32),
+    /// One that it has not finished, whatever the runtime.
+    Idle,
 }
 
 impl Handoff {
     /// Each worker in turn; one that has no credit left is skipped.
     #[must_use]
     pub fn round_robin() -> Self {
-        Self { credits: None, routes: Routes::idle() }
+        Self::with(RoundRobin::default())
+    }
+
+    /// The worker with the fewest connections; equals in turn.
+    ///
+    /// For connections that stay: 10,000 of them are spread exactly.
+    #[must_use]
+    pub fn least() -> Self {
+        Self::with(Least::default())
+    }
+
+    /// The less loaded of two workers drawn at random.
+    #[must_use]
+    pub fn power_of_two() -> Self {
+        // The supervisor's process id: another order in every run, and nothing that could be relied on.
+        Self::with(PowerOfTwo::seeded(std::process::id().into()))
+    }
+
+    /// The same worker for the same client address; when a worker leaves, only its clients move.
+    #[must_use]
+    pub fn client_hash() -> Self {
+        Self::with(ClientHash)
+    }
+
+    /// Only to a worker that has nothing to do; the rest waits in the kernel's backlog, first come first
+    /// served. For event loops too: one connection at a time each.
+    #[must_use]
+    pub fn idle() -> Self {
+        Self { credits: Credits::Idle, ..Self::round_robin() }
+    }
+
+    /// A policy of your own.
+    #[must_use]
+    pub fn with(policy: impl Pick + 'static) -> Self {
+        Self { credits: Credits::Default, routes: Routes::idle(Box::new(policy)) }
     }
 
     /// How many connections may be on their way to a worker; at least 1.
@@ -85,7 +131,7 @@ impl Handoff {
     /// [`CREDITS_EVENT_LOOP`]): how many it serves at once is bounded by its descriptors alone.
     #[must_use]
     pub fn credits(mut self, credits: u32) -> Self {
-        self.credits = Some(credits.max(1));
+        self.credits = Credits::Asked(credits.max(1));
         self
     }
 }
@@ -96,11 +142,13 @@ pub const CREDITS_ONE_AT_A_TIME: u32 = 1;
 /// busy elsewhere, few enough that a stopped one keeps few waiting.
 pub const CREDITS_EVENT_LOOP: u32 = 16;
 
-fn credit(asked: Option<u32>, runtime: RuntimeKind) -> Credit {
-    if runtime.is_one_at_a_time() {
-        Credit::Unfinished(asked.unwrap_or(CREDITS_ONE_AT_A_TIME))
-    } else {
-        Credit::Unreceived(asked.unwrap_or(CREDITS_EVENT_LOOP))
+fn credit(credits: Credits, runtime: RuntimeKind) -> Credit {
+    match (credits, runtime.is_one_at_a_time()) {
+        (Credits::Idle, _) => Credit::Unfinished(1),
+        (Credits::Default, true) => Credit::Unfinished(CREDITS_ONE_AT_A_TIME),
+        (Credits::Default, false) => Credit::Unreceived(CREDITS_EVENT_LOOP),
+        (Credits::Asked(most), true) => Credit::Unfinished(most),
+        (Credits::Asked(most), false) => Credit::Unreceived(most),
     }
 }
 
@@ -121,8 +169,7 @@ impl Strategy for Handoff {
         setup.listen()?;
         let runtime = setup.plan().runtime;
         let credit = credit(self.credits, runtime);
-        self.routes = Routes::new(setup.listeners(), credit, runtime.wants_nonblocking())?;
-        Ok(())
+        self.routes.prepare(setup.listeners(), credit, runtime.wants_nonblocking())
     }
 
     fn provision(&mut self, setup: &mut Setup<'_>, worker: WorkerId) -> io::Result<Inherit> {

@@ -7,7 +7,7 @@ use forkherd_core::{
     SourceId, Wake,
 };
 
-use crate::listener_name;
+use crate::{Watch, listener_name};
 
 #[derive(Debug)]
 pub(crate) struct ReuseportAcceptor {
@@ -15,10 +15,11 @@ pub(crate) struct ReuseportAcceptor {
     /// Whose listener a source is.
     slots: Vec<SlotId>,
     own: SlotId,
+    watch: Watch,
 }
 
 impl ReuseportAcceptor {
-    pub(crate) fn open(inherited: &Inherited) -> io::Result<Self> {
+    pub(crate) fn open(inherited: &Inherited, watch: Watch) -> io::Result<Self> {
         let nonblocking = inherited.runtime().wants_nonblocking();
         let mut listeners = ListenerSet::new(inherited.meter().clone(), nonblocking);
         let mut slots = Vec::new();
@@ -30,7 +31,7 @@ impl ReuseportAcceptor {
                 slots.push(slot);
             }
         }
-        Ok(Self { listeners, slots, own: inherited.worker().slot })
+        Ok(Self { listeners, slots, own: inherited.worker().slot, watch })
     }
 }
 
@@ -41,7 +42,12 @@ impl Acceptor for ReuseportAcceptor {
 
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
         for (source, slot) in self.slots.iter().enumerate() {
-            interest.set(source, *slot == self.own || load.cover.contains(slot));
+            let sibling = match self.watch {
+                Watch::Own => false,
+                Watch::Uncovered => load.cover.contains(slot),
+                Watch::All => true,
+            };
+            interest.set(source, *slot == self.own || sibling);
         }
         self.listeners.arm(load.room, interest);
     }

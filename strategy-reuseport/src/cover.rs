@@ -42,11 +42,17 @@ impl Seats {
 
     /// Slots without a worker that serves.
     pub(crate) fn uncovered(&self) -> Vec<SlotId> {
-        (0_u32..)
-            .zip(&self.slots)
-            .filter(|(_, seats)| seats.iter().all(|seat| seat.avoided))
-            .map(|(slot, _)| SlotId(slot))
-            .collect()
+        self.slots_where(|seats| seats.iter().all(|seat| seat.avoided))
+    }
+
+    /// Slots with one.
+    pub(crate) fn serving(&self) -> Vec<SlotId> {
+        self.slots_where(|seats| seats.iter().any(|seat| !seat.avoided))
+    }
+
+    fn slots_where(&self, holds: impl Fn(&[Seat]) -> bool) -> Vec<SlotId> {
+        let slots = (0..).map(SlotId).zip(&self.slots);
+        slots.filter(|(_, seats)| holds(seats)).map(|(slot, _)| slot).collect()
     }
 }
 
@@ -64,6 +70,7 @@ mod tests {
         assert_eq!(seats.uncovered(), [SlotId(0), SlotId(1)]);
         seats.admit(worker(0, 0));
         assert_eq!(seats.uncovered(), [SlotId(1)]);
+        assert_eq!(seats.serving(), [SlotId(0)]);
         seats.admit(worker(1, 0));
         assert!(seats.uncovered().is_empty());
 

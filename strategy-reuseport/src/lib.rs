@@ -48,6 +48,7 @@
 
 mod acceptor;
 mod cover;
+mod steering;
 
 use std::io;
 
@@ -57,12 +58,25 @@ use forkherd_core::{
 
 use crate::acceptor::ReuseportAcceptor;
 use crate::cover::Seats;
+use crate::steering::{Steered, Steering};
 
-/// Each slot has a listener of its own; the kernel chooses among them by a hash of the client's address
-/// and port.
-#[derive(Clone, Debug, Default)]
+/// Each slot has a listener of its own; the kernel chooses among them.
+#[derive(Debug)]
 pub struct Reuseport {
     seats: Seats,
+    steered: Steered,
+    watch: Watch,
+}
+
+/// Which listeners a worker watches beside its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Watch {
+    /// None, whatever happens.
+    Own,
+    /// Those of slots that nobody serves now.
+    Uncovered,
+    /// All of them, always.
+    All,
 }
 
 impl Reuseport {
@@ -70,7 +84,57 @@ impl Reuseport {
     /// by its siblings.
     #[must_use]
     pub fn hash() -> Self {
-        Self::default()
+        Self::new(Steering::Hash, Watch::Uncovered)
+    }
+
+    /// The kernel's hash and nothing else: the bad example. What is hashed to a worker that is stopped or
+    /// restarting waits for it.
+    #[must_use]
+    pub fn hash_bare() -> Self {
+        Self::new(Steering::Hash, Watch::Own)
+    }
+
+    /// A slot drawn at random for each connection, by classic BPF (Linux 4.5, no privilege); with cover.
+    /// Unlike the hash it does not depend on what addresses and ports clients have.
+    #[must_use]
+    pub fn random() -> Self {
+        Self::new(Steering::Random, Watch::Uncovered)
+    }
+
+    /// The slot with the number of the processor that handled the handshake, by classic BPF (Linux 4.5, no
+    /// privilege); with cover.
+    ///
+    /// For network cards with a queue per processor and workers pinned to them. On loopback the processor
+    /// is the client's, so few slots get anything.
+    #[must_use]
+    pub fn cpu() -> Self {
+        Self::new(Steering::Cpu, Watch::Uncovered)
+    }
+
+    /// A hash over the slots that serve *now*, by classic BPF (Linux 4.5, no privilege): a dead, stopped
+    /// or leaving worker gets nothing new, and what it has queued is covered.
+    ///
+    /// The program is replaced whenever a worker comes or goes, which moves clients between slots.
+    #[must_use]
+    pub fn steered() -> Self {
+        Self::new(Steering::Serving, Watch::Uncovered)
+    }
+
+    /// The kernel's hash, and every worker also watches its siblings' listeners: whoever is free takes
+    /// what waits, so no connection waits while a worker is free. No privilege.
+    ///
+    /// Each worker's epoll holds the listeners of all slots: choose it for up to a few dozen workers.
+    #[must_use]
+    pub fn steal() -> Self {
+        Self::new(Steering::Hash, Watch::All)
+    }
+
+    fn new(steering: Steering, watch: Watch) -> Self {
+        Self { seats: Seats::default(), steered: Steered::new(steering), watch }
+    }
+
+    fn steer(&mut self) -> io::Result<()> {
+        self.steered.to(self.seats.serving())
     }
 }
 
@@ -81,14 +145,20 @@ impl Strategy for Reuseport {
 
     fn fits(&self, plan: &Plan) -> Result<Needs, Unsupported> {
         // Every worker holds every slot's listeners, so that it can cover any of them; twice, as inherited
-        // until it is open, and as watched.
-        let listeners = plan.listeners.len() as u64 * u64::from(plan.workers);
-        Ok(Needs { supervisor_descriptors: listeners, worker_descriptors: 2 * listeners })
+        // until it is open, and as watched. The supervisor holds one of each group for its steering.
+        let addresses = plan.listeners.len() as u64;
+        let listeners = addresses * u64::from(plan.workers);
+        Ok(Needs {
+            supervisor_descriptors: listeners + addresses,
+            worker_descriptors: 2 * listeners,
+        })
     }
 
     fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {
-        self.seats = Seats::new(setup.plan().workers);
-        setup.listen_per_slot()
+        let slots = setup.plan().workers;
+        self.seats = Seats::new(slots);
+        setup.listen_per_slot()?;
+        self.steered.prepare(slots, setup.slot_listeners(SlotId(0)))
     }
 
     fn provision(&mut self, setup: &mut Setup<'_>, _worker: WorkerId) -> io::Result<Inherit> {
@@ -102,30 +172,38 @@ impl Strategy for Reuseport {
     }
 
     fn open(&self, inherited: &Inherited) -> io::Result<Box<dyn Acceptor>> {
-        Ok(Box::new(ReuseportAcceptor::open(inherited)?))
+        Ok(Box::new(ReuseportAcceptor::open(inherited, self.watch)?))
     }
 
     fn admit(&mut self, worker: WorkerId) -> io::Result<()> {
         self.seats.admit(worker);
-        Ok(())
+        self.steer()
     }
 
     fn avoid(&mut self, worker: WorkerId, on: bool) -> io::Result<()> {
         self.seats.avoid(worker, on);
-        Ok(())
+        self.steer()
     }
 
     fn retire(&mut self, worker: WorkerId) -> io::Result<()> {
         self.seats.remove(worker);
-        Ok(())
+        self.steer()
     }
 
     fn release(&mut self, worker: WorkerId) {
         self.seats.remove(worker);
+        if let Err(error) = self.steer() {
+            // The program of before goes on, and the slot is covered: nothing is lost by it.
+            tracing::warn!(slot = worker.slot.0, %error, "cannot steer away from a slot");
+        }
     }
 
     fn uncovered(&self) -> Vec<SlotId> {
-        self.seats.uncovered()
+        match self.watch {
+            Watch::Uncovered => self.seats.uncovered(),
+            // Nobody would look, or everybody looks anyway.
+            Watch::Own | Watch::All => Vec::new(),
+        }
     }
 }
 
