@@ -50,8 +50,8 @@ pub struct Compare {
     /// About 30 s in all, instead of about 90 s: wider intervals, fewer tail figures.
     #[arg(long)]
     pub quick: bool,
-    /// Only these strategies, NAME or NAME:VARIANT; `baseline:TEXT` adds the baseline once more
-    /// under that name (an A/A check). [default: all]
+    /// Only these strategies, NAME or NAME:VARIANT; `all` takes every variant; `baseline:TEXT` adds
+    /// the baseline once more under that name (an A/A check). [default: one of each]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub strategies: Vec<String>,
     /// Only these scenarios.

@@ -9,6 +9,9 @@ use crate::cli::Runtime;
 /// The name of the yardstick every ratio is taken to.
 pub const BASELINE: &str = "baseline";
 
+/// Asks for every variant of every strategy.
+pub const EVERY: &str = "all";
+
 /// One server that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contestant {
@@ -59,14 +62,17 @@ impl Contestant {
 
 /// The contestants called for by `wanted` labels out of `all`, the baseline always first.
 ///
-/// Nothing wanted means all. `baseline:TEXT` is the baseline once more under that name.
+/// Nothing wanted means the default variant of each strategy, `all` every variant. `baseline:TEXT` is the baseline once more under that name.
 ///
 /// # Errors
 /// A label that names nobody, with those that exist; a label given twice.
 pub fn select(all: &[Contestant], wanted: &[String]) -> anyhow::Result<Vec<Contestant>> {
     let mut selected = vec![Contestant::baseline()];
-    if wanted.is_empty() {
-        selected.extend(all.iter().filter(|one| one.launch == Launch::Serve).cloned());
+    let every = wanted == [EVERY];
+    if wanted.is_empty() || every {
+        let takes_part =
+            |one: &&Contestant| one.launch == Launch::Serve && (every || one.variant.is_none());
+        selected.extend(all.iter().filter(takes_part).cloned());
         return Ok(selected);
     }
     let mut seen = BTreeSet::from([BASELINE.to_owned()]);
@@ -111,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_baseline_always_runs_along() {
-        check(&[], "baseline prefork handoff handoff:pull");
+        check(&[], "baseline prefork handoff");
+        check(&["all"], "baseline prefork handoff handoff:pull");
         check(&["handoff:pull", "prefork"], "baseline handoff:pull prefork");
         check(&["baseline", "prefork"], "baseline prefork");
         check(&["baseline:again"], "baseline baseline:again");

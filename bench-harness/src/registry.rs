@@ -47,10 +47,38 @@ impl Registry {
             Entry {
                 name: "handoff",
                 variant: "round-robin",
-                line: "the supervisor accepts and passes each connection to the next worker with room; \
-                       exactly even, one process more on the way",
+                line: "the supervisor accepts and passes each connection to the next worker with \
+                       room; exactly even, one process more on the way",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::round_robin()),
+            },
+            Entry {
+                name: "handoff",
+                variant: "least",
+                line: "to the worker with the fewest connections; even for connections that stay",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::least()),
+            },
+            Entry {
+                name: "handoff",
+                variant: "p2c",
+                line: "to the less loaded of two drawn at random; nearly as even as least",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::power_of_two()),
+            },
+            Entry {
+                name: "handoff",
+                variant: "hash",
+                line: "the same worker for the same client address; as even as the addresses are",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::client_hash()),
+            },
+            Entry {
+                name: "handoff",
+                variant: "idle",
+                line: "only to a worker that has nothing to do; under tokio one connection at a time",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::idle()),
             },
             Entry {
                 name: "reuseport",
@@ -59,6 +87,45 @@ impl Registry {
                        count, but a connection waits behind a busy worker while others idle",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::hash()),
+            },
+            Entry {
+                name: "reuseport",
+                variant: "hash:bare",
+                line: "the bad example: no cover, so what is hashed to a dead or stopped worker waits \
+                       for it",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::hash_bare()),
+            },
+            Entry {
+                name: "reuseport",
+                variant: "random",
+                line: "a random slot, by classic BPF; as hash, whatever addresses clients have",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::random()),
+            },
+            Entry {
+                name: "reuseport",
+                variant: "cpu",
+                line: "the slot of the processor that took the handshake; for cards with many queues, \
+                       on loopback degenerate",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::cpu()),
+            },
+            Entry {
+                name: "reuseport",
+                variant: "steered",
+                line: "a hash over the slots that serve now, by classic BPF; nothing new for a dead \
+                       or stopped one",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::steered()),
+            },
+            Entry {
+                name: "reuseport",
+                variant: "steal",
+                line: "as hash, but whoever is free takes what waits elsewhere; near the ideal queue \
+                       without privilege",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::steal()),
             },
         ];
         Self { entries }
@@ -146,8 +213,9 @@ mod tests {
     #[test]
     fn an_added_strategy_can_be_compared() {
         let added = Entry { name: "mine", ..*Registry::builtin().find("prefork").unwrap() };
-        let labels: Vec<_> =
-            Registry::builtin().with(added).contestants().iter().map(Contestant::label).collect();
-        assert_eq!(labels, ["prefork", "handoff", "reuseport", "mine"]);
+        let all = Registry::builtin().with(added).contestants();
+        let defaults: Vec<_> =
+            all.iter().filter(|one| one.variant.is_none()).map(Contestant::label).collect();
+        assert_eq!(defaults, ["prefork", "handoff", "reuseport", "mine"]);
     }
 }
