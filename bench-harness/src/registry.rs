@@ -124,7 +124,7 @@ impl Registry {
                 variant: "steal",
                 line: "as hash, but whoever is free takes what waits elsewhere; near the ideal queue \
                        without privilege",
-                runtimes: BOTH,
+                runtimes: &[Runtime::Blocking],
                 make: || Box::new(Reuseport::steal()),
             },
         ];

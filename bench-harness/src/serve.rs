@@ -36,12 +36,6 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
         process::die_with(parent, Signal::SIGTERM)?;
     }
     let entry = registry.find(&arguments.strategy).map_err(Usage)?;
-    if !entry.runtimes.contains(&arguments.runtime) {
-        let word = arguments.runtime.word();
-        return Err(
-            Usage(format!("strategy `{}` does not serve --runtime {word}", entry.name)).into()
-        );
-    }
     // 1 ns instead of 50 µs: a sleep stands for work and should last as long as was asked. Inherited.
     prctl::set_timerslack(1).context("prctl")?;
     let app = arguments.app.clone();

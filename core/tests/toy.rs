@@ -7,14 +7,15 @@ use std::process::ExitCode;
 
 use forkherd_core::conformance::{self, Queue, Spread, Subject};
 use forkherd_core::{
-    Acceptor, Connection, Inherit, Inherited, Interest, Leaving, Load, Meter, Needs, Plan, Setup,
-    Source, SourceId, Strategy, Unsupported, Wake, WorkerId, queue_len,
+    Acceptor, Connection, Inherit, Inherited, Interest, Leaving, Load, Meter, Needs, Plan,
+    RuntimeKind, Setup, Source, SourceId, Strategy, Unsupported, Wake, WorkerId, queue_len,
 };
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 fn main() -> ExitCode {
     conformance::main(Subject {
         make: || Box::new(Toy),
+        runtimes: &[RuntimeKind::Blocking, RuntimeKind::Tokio],
         spread: |_| Spread::Any,
         queue: Queue::Shared,
     })

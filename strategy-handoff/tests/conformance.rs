@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use forkherd_core::RuntimeKind;
 use forkherd_core::conformance::{self, Queue, Spread, Subject};
 use forkherd_handoff::Handoff;
 
 fn main() -> ExitCode {
     conformance::main(Subject {
         make: || Box::new(Handoff::round_robin()),
+        runtimes: &[RuntimeKind::Blocking, RuntimeKind::Tokio],
         spread: |_| Spread::RoundRobin,
         queue: Queue::Channel {
             with_credits: |credits| Box::new(Handoff::round_robin().credits(credits)),

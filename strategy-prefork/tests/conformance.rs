@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 
 use forkherd_core::RuntimeKind;
+use forkherd_core::RuntimeKind;
 use forkherd_core::conformance::{self, Queue, Spread, Subject};
 use forkherd_prefork::Prefork;
 
 fn main() -> ExitCode {
     conformance::main(Subject {
         make: || Box::new(Prefork::exclusive()),
+        runtimes: &[RuntimeKind::Blocking, RuntimeKind::Tokio],
         spread: |runtime| match runtime {
             RuntimeKind::Blocking => Spread::FirstInLine,
             // A herd: whoever comes first.

@@ -121,7 +121,8 @@ impl Reuseport {
     }
 
     /// The kernel's hash, and every worker also watches its siblings' listeners: whoever is free takes
-    /// what waits, so no connection waits while a worker is free. No privilege.
+    /// what waits, so no connection waits while a worker is free. No privilege. Refused for event loops,
+    /// which are never too busy to accept.
     ///
     /// Each worker's epoll holds the listeners of all slots: choose it for up to a few dozen workers.
     #[must_use]
@@ -144,6 +145,14 @@ impl Strategy for Reuseport {
     }
 
     fn fits(&self, plan: &Plan) -> Result<Needs, Unsupported> {
+        if self.watch == Watch::All && !plan.runtime.is_one_at_a_time() {
+            return Err(Unsupported(format!(
+                "`steal` serves workers that take one connection at a time: on the {} runtime, where a \
+                 worker is never too busy to accept, whoever wakes first would take everybody's; use \
+                 `hash`",
+                plan.runtime
+            )));
+        }
         // Every worker holds every slot's listeners, so that it can cover any of them; twice, as inherited
         // until it is open, and as watched. The supervisor holds one of each group for its steering.
         let addresses = plan.listeners.len() as u64;

@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
+use forkherd_core::RuntimeKind;
 use forkherd_core::conformance::{self, Queue, Spread, Subject};
 use forkherd_reuseport::Reuseport;
 
 fn main() -> ExitCode {
     conformance::main(Subject {
         make: || Box::new(Reuseport::hash()),
+        runtimes: &[RuntimeKind::Blocking, RuntimeKind::Tokio],
         spread: |_| Spread::Hash,
         queue: Queue::PerSlot,
     })

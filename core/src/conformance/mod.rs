@@ -5,6 +5,7 @@
 //! ```no_run
 //! use std::process::ExitCode;
 //!
+//! use forkherd_core::RuntimeKind;
 //! use forkherd_core::conformance::{self, Queue, Spread, Subject};
 //! # use forkherd_core::Strategy;
 //! # fn mine() -> Box<dyn Strategy> { unimplemented!() }
@@ -60,6 +61,8 @@ use self::stage::Stage;
 pub struct Subject {
     /// A fresh value; called in the supervisor and in every worker.
     pub make: fn() -> Box<dyn Strategy>,
+    /// The runtimes it can serve.
+    pub runtimes: &'static [RuntimeKind],
     /// How it spreads connections that come one after another over idle workers, on a runtime.
     pub spread: fn(RuntimeKind) -> Spread,
     /// Where connections wait that no worker has taken.
@@ -124,7 +127,7 @@ pub fn main(subject: Subject) -> ExitCode {
 
     let skipped = Arc::new(AtomicUsize::new(0));
     let mut all = Vec::new();
-    for runtime in [RuntimeKind::Blocking, RuntimeKind::Tokio] {
+    for &runtime in subject.runtimes {
         for trial in trials::all().into_iter().filter(|trial| trial.suits(runtime)) {
             let skipped = Arc::clone(&skipped);
             let name = format!("{runtime}::{}", trial.name);

@@ -1,5 +1,6 @@
 //! What `/proc` shows: accept queues, descriptors, environments, and whether somebody lives.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -46,15 +47,21 @@ pub(super) fn queued(address: SocketAddr) -> io::Result<u32> {
     Ok(listeners.map(|row| row.receive_queue).sum())
 }
 
-/// The accept queues of a process's listeners on this port, in the order of its descriptors.
+/// The accept queues of a process's listeners on this port, in the order of its descriptors; one that it
+/// holds twice counts once.
 pub(super) fn queued_by_listener(pid: u32, address: SocketAddr) -> io::Result<Vec<u32>> {
     let rows = rows(address)?;
-    let queue = |link: &str| {
-        let inode = link.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()?;
-        let row = rows.iter().find(|row| row.inode == inode)?;
-        (row.state == LISTEN && row.port == address.port()).then_some(row.receive_queue)
-    };
-    Ok(links(pid)?.into_iter().filter_map(|(_, link)| queue(&link)).collect())
+    let mut seen = BTreeSet::new();
+    let mut queues = Vec::new();
+    for (_, link) in links(pid)? {
+        let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+        let inode = inode.and_then(|digits| digits.parse::<u64>().ok());
+        let Some(row) = rows.iter().find(|row| Some(row.inode) == inode) else { continue };
+        if row.state == LISTEN && row.port == address.port() && seen.insert(row.inode) {
+            queues.push(row.receive_queue);
+        }
+    }
+    Ok(queues)
 }
 
 /// How many connections to this address have arrived at its side and are open there, taken or not.
