@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     conformance::main(Subject {
         make: || Box::new(Handoff::least()),
         runtimes: &[RuntimeKind::Blocking, RuntimeKind::Tokio],
-        spread: |_| Spread::RoundRobin,
+        spread: |_| Spread::Hash,
         queue: Queue::Channel {
             with_credits: |credits| Box::new(Handoff::least().credits(credits)),
         },

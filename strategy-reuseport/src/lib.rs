@@ -139,6 +139,13 @@ impl Reuseport {
     }
 }
 
+impl Default for Reuseport {
+    /// [`hash`](Self::hash).
+    fn default() -> Self {
+        Self::hash()
+    }
+}
+
 impl Strategy for Reuseport {
     fn name(&self) -> &'static str {
         "reuseport"
