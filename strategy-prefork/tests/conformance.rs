@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use forkherd_core::RuntimeKind;
-use forkherd_core::RuntimeKind;
 use forkherd_core::conformance::{self, Queue, Spread, Subject};
 use forkherd_prefork::Prefork;
 
