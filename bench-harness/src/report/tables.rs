@@ -91,7 +91,9 @@ fn ratios(
         let three = of(&row.ratios);
         three.iter().any(Option::is_some).then(|| three.map(ratio).to_vec())
     };
-    let title = format!("{what} as ratio to baseline, with 95 % interval (≈ reaches 1 ± 3 %: no difference)");
+    let title = format!(
+        "{what} as ratio to baseline, with 95 % interval (≈ reaches 1 ± 3 %: no difference)"
+    );
     Grid::of(&title, &columns, rows(scenario, cells))
 }
 
