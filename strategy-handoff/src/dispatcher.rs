@@ -28,7 +28,10 @@ pub(crate) struct Routes {
     policy: Box<dyn Pick>,
     credit: Credit,
     flags: SocketFlags,
+    /// Nobody had credit when last asked: the listeners are not watched.
     starving: bool,
+    /// When workers are asked to kick.
+    kick: Option<Kick>,
     /// Room has come back: look at the listeners without being told.
     look: bool,
     /// How many more to accept before the service ends.
@@ -63,6 +66,8 @@ struct Route {
     channel: Channel,
     view: View,
     assigned: u64,
+    /// The channel was full when the worker had received so many.
+    full_at: Option<u64>,
     /// Admitted, not stopped, not retired.
     is_open: bool,
     is_retired: bool,
@@ -79,7 +84,14 @@ impl Route {
             Credit::Unfinished(most) => (self.view.completed(), most),
             Credit::Unreceived(most) => (self.view.taken(), most),
         };
-        self.is_open && self.assigned - done.min(self.assigned) < u64::from(most)
+        self.is_open
+            && self.assigned - done.min(self.assigned) < u64::from(most)
+            && self.full_at.is_none_or(|received| self.view.taken() > received)
+    }
+
+    /// Whether the worker has received all that was sent to it.
+    fn is_empty(&self) -> bool {
+        self.view.taken() >= self.assigned
     }
 }
 
@@ -94,6 +106,7 @@ impl Routes {
             credit: Credit::Unfinished(1),
             flags: SocketFlags::CLOEXEC,
             starving: false,
+            kick: None,
             look: false,
             left_to_take: None,
             candidates: Vec::new(),
@@ -122,8 +135,9 @@ impl Routes {
     /// Makes a route, closed until the worker is admitted; returns what the worker receives from.
     pub(crate) fn add(&mut self, worker: WorkerId, view: View) -> io::Result<BorrowedFd<'_>> {
         let channel = Channel::new()?;
-        view.set_starving(self.starving.then_some(self.credit.freed_by()));
-        let route = Route { channel, view, assigned: 0, is_open: false, is_retired: false };
+        view.set_starving(self.kick);
+        let route =
+            Route { channel, view, assigned: 0, full_at: None, is_open: false, is_retired: false };
         let route = self.routes.entry(worker).insert_entry(route).into_mut();
         Ok(route.channel.receiver())
     }
@@ -168,14 +182,17 @@ impl Routes {
         self.routes.values().any(|route| route.has_room(self.credit))
     }
 
-    fn set_starving(&mut self, on: bool) {
-        self.starving = on;
-        for route in self.routes.values() {
-            route.view.set_starving(on.then_some(self.credit.freed_by()));
+    /// Asks all workers to kick then, if they were not asked to already.
+    fn ask_for(&mut self, kick: Option<Kick>) {
+        if self.kick != kick {
+            self.kick = kick;
+            for route in self.routes.values() {
+                route.view.set_starving(kick);
+            }
         }
     }
 
-    /// Gives a connection to whoever is next, or keeps it if nobody can take it.
+    /// Gives a connection to whoever is next, or keeps it if nobody can take it (false).
     fn give(&mut self, parcel: Parcel) -> io::Result<bool> {
         self.candidates.clear();
         self.candidate_workers.clear();
@@ -203,8 +220,13 @@ impl Routes {
                 Ok(true)
             }
             Err(error) => {
+                // Full although it has credit: the socket holds less. Somebody else, or later.
+                let full = error.kind() == io::ErrorKind::WouldBlock;
+                if full {
+                    route.full_at = Some(route.view.taken());
+                }
                 self.held.push_front(parcel);
-                Err(error)
+                if full { Ok(true) } else { Err(error) }
             }
         }
     }
@@ -238,18 +260,22 @@ impl Dispatcher for Routes {
     }
 
     fn arm(&mut self, interest: &mut Interest) {
-        let mut room = self.has_room();
-        if !room && !self.starving {
-            self.set_starving(true);
-            // Whoever finished before it could see the flag did not kick: look again.
-            room = self.has_room();
-        }
+        let all_given = self.left_to_take == Some(0) && self.held.is_empty();
+        self.starving |= !self.has_room();
+        self.ask_for(if all_given {
+            // Now it is about what was given and not received yet.
+            Some(Kick::OnTaken)
+        } else {
+            self.starving.then_some(self.credit.freed_by())
+        });
+        // Looked at after the workers were asked: whoever was done before that did not kick.
+        let room = self.has_room();
         let accepts = self.left_to_take != Some(0);
         if room && (self.starving || self.left_to_take.is_some()) {
             self.look = accepts;
         }
         interest.set_all(room && !self.starving && accepts);
-        if room && (self.look || !self.held.is_empty()) {
+        if self.is_done() || (room && (self.look || !self.held.is_empty())) {
             interest.now();
         }
     }
@@ -278,7 +304,7 @@ impl Dispatcher for Routes {
             if !found {
                 // Nothing waits: from here on the listeners tell.
                 self.look = false;
-                self.set_starving(false);
+                self.starving = false;
                 if self.left_to_take.is_some() {
                     self.left_to_take = Some(0);
                 }
@@ -299,6 +325,9 @@ impl Dispatcher for Routes {
     }
 
     fn is_done(&self) -> bool {
-        self.left_to_take == Some(0) && self.held.is_empty()
+        // Also what is in the channels: were a worker to die after all are retired, nobody would be left
+        // to take its queue.
+        let nothing_under_way = || self.routes.values().all(Route::is_empty);
+        self.left_to_take == Some(0) && self.held.is_empty() && nothing_under_way()
     }
 }

@@ -54,6 +54,9 @@ pub(crate) fn run(job: Job<'_>) -> Result<(), Error> {
     let mut supervisor = Supervisor::new(job)?;
     let old_mask = supervisor.block_signals()?;
     let result = supervisor.run();
+    // What came after the end was decided is about a service that is gone; unread, it would end this
+    // process as soon as the mask is lifted.
+    while let Ok(Some(_)) = supervisor.signals.read_signal() {}
     drop(supervisor);
     old_mask.thread_set_mask().map_err(|e| Error::system("restoring the signal mask", e))?;
     result
@@ -283,7 +286,9 @@ impl<'a> Supervisor<'a> {
         let done = self.job.strategy.dispatcher().is_none_or(|dispatcher| dispatcher.is_done());
         if done || since.elapsed() >= self.job.settings.drain_timeout {
             self.ending_since = None;
-            self.decide(Event::Stop);
+            // As of when it was asked for: all of the ending has one deadline.
+            let actions = self.state.on(Event::Stop, since);
+            self.perform(actions);
         }
     }
 
@@ -309,7 +314,7 @@ impl<'a> Supervisor<'a> {
             }
             let Some(process) = self.processes.get_mut(&worker) else { continue };
             process.stopped = stopped;
-            if !process.ready || process.draining {
+            if !process.ready {
                 continue;
             }
             log_failure(worker, "avoid", self.job.strategy.avoid(worker, stopped));

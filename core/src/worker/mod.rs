@@ -85,11 +85,14 @@ pub(crate) fn run(
 
     let mut take = |name: &str| take(&mut legacy.fds, name);
     let control = take(inherited_name::CONTROL)?;
-    let own_page = take(inherited_name::OWN_PAGE)?;
-    let supervisor_page = take(inherited_name::SUPERVISOR_PAGE)?;
     let kick = take(inherited_name::KICK)?;
-    let board = OwnBoard::map(&own_page, &supervisor_page)
-        .map_err(|source| Error::System { what: "mapping the board", source })?;
+    let board = {
+        // Mapped, they need not stay open.
+        let own_page = take(inherited_name::OWN_PAGE)?;
+        let supervisor_page = take(inherited_name::SUPERVISOR_PAGE)?;
+        OwnBoard::map(&own_page, &supervisor_page)
+            .map_err(|source| Error::System { what: "mapping the board", source })?
+    };
     let listeners = legacy.listeners.len();
     let meter = Meter::new(board, kick, worker, legacy.listeners);
     let inherited = Inherited {

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -73,6 +74,11 @@ where
     }
 }
 
+/// How often a worker without room looks whether it has some again, if nothing tells it.
+///
+/// 50 ms: at the limit of descriptors clients wait anyway, and 20 looks a second cost nothing.
+const RECHECK: Duration = Duration::from_millis(50);
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     Drained,
@@ -130,6 +136,8 @@ async fn idle(
     let pause = async {
         match wait {
             Wait::For(duration) => ::tokio::time::sleep(duration).await,
+            // A handler that gave its connection away, or panicked, says nothing when it ends.
+            Wait::Not | Wait::ForEver if limited => ::tokio::time::sleep(RECHECK).await,
             Wait::Not | Wait::ForEver => std::future::pending().await,
         }
     };
