@@ -45,6 +45,21 @@ impl Registry {
                 make: || Box::new(Prefork::exclusive()),
             },
             Entry {
+                name: "prefork",
+                variant: "rotating",
+                line: "as exclusive, but who was served goes to the end of the line: even when idle, for \
+                       three system calls more per connection; under tokio a herd",
+                runtimes: BOTH,
+                make: || Box::new(Prefork::rotating()),
+            },
+            Entry {
+                name: "prefork",
+                variant: "herd",
+                line: "the bad example: every connection wakes every idle worker, and one gets it",
+                runtimes: BOTH,
+                make: || Box::new(Prefork::herd()),
+            },
+            Entry {
                 name: "handoff",
                 variant: "round-robin",
                 line: "the supervisor accepts and passes each connection to the next worker with \

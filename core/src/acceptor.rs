@@ -113,16 +113,18 @@ pub struct Load<'a> {
 #[derive(Debug, Default)]
 pub struct Interest {
     wanted: Vec<bool>,
+    rejoin: Vec<bool>,
     now: bool,
 }
 
 impl Interest {
     pub(crate) fn all(sources: usize) -> Self {
-        Self { wanted: vec![true; sources], now: false }
+        Self { wanted: vec![true; sources], rejoin: vec![false; sources], now: false }
     }
 
     pub(crate) fn begin(&mut self) {
         self.now = false;
+        self.rejoin.fill(false);
     }
 
     /// Watch this source, or leave it.
@@ -135,6 +137,18 @@ impl Interest {
     /// Watch all sources, or leave all.
     pub fn set_all(&mut self, watch: bool) {
         self.wanted.fill(watch);
+    }
+
+    /// Leave this source and join it again at once, behind everybody else who watches it: the kernel
+    /// asks those who watch exclusively in the order in which they joined.
+    pub fn rejoin(&mut self, source: SourceId) {
+        if let Some(rejoin) = self.rejoin.get_mut(source) {
+            *rejoin = true;
+        }
+    }
+
+    pub(crate) fn wants_rejoin(&self, source: SourceId) -> bool {
+        self.rejoin.get(source).copied().unwrap_or(false)
     }
 
     /// There is work already: do not wait.

@@ -152,22 +152,24 @@ impl Lane {
     fn apply(&mut self, paused: bool) -> io::Result<()> {
         for (id, source) in self.acceptor.sources().iter().enumerate() {
             let wanted = self.interest.wants(id) && !paused;
-            if wanted == self.joined[id] {
+            let rejoins = self.joined[id] && wanted && self.interest.wants_rejoin(id);
+            if wanted == self.joined[id] && !rejoins {
                 continue;
             }
-            self.joined[id] = wanted;
+            if self.joined[id] {
+                epoll::delete(&*self.epoll, &source.fd)?;
+                if source.wake == Wake::SharedExclusive {
+                    owe(&mut self.ready, id);
+                }
+            }
             if wanted {
                 let mut flags = EventFlags::IN;
                 if source.wake == Wake::SharedExclusive {
                     flags |= EventFlags::EXCLUSIVE;
                 }
                 epoll::add(&*self.epoll, &source.fd, EventData::new_u64(id as u64), flags)?;
-            } else {
-                epoll::delete(&*self.epoll, &source.fd)?;
-                if source.wake == Wake::SharedExclusive {
-                    owe(&mut self.ready, id);
-                }
             }
+            self.joined[id] = wanted;
         }
         Ok(())
     }
