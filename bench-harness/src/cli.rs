@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use forkherd_core::ListenSpec;
+use forkherd_core::{ListenSpec, SLOTS_LIMIT};
 
 use crate::scenario::Kind;
 
-/// Runs the Forkherd strategies head to head and says which one to choose, and why.
+/// Runs the Forkherd strategies head to head: what each costs, whom it lets wait, what it loses.
 #[derive(Debug, Parser)]
 #[command(name = "forkherd-bench", version, after_help = EXIT_STATUS)]
 pub struct Cli {
@@ -58,7 +58,7 @@ pub struct Compare {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = Kind::ALL)]
     pub scenarios: Vec<Kind>,
     /// Worker processes per contestant.
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = workers)]
     pub workers: NonZeroU32,
     /// Draws the order, the arrivals, the work and the kills; printed in the report.
     /// [default: from the clock]
@@ -82,7 +82,7 @@ pub struct Serve {
     #[arg(long, value_name = "NAME[:VARIANT]")]
     pub strategy: String,
     /// Worker processes.
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = workers)]
     pub workers: NonZeroU32,
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "[NAME=]ADDR", default_value = "127.0.0.1:8080")]
@@ -99,6 +99,14 @@ pub struct Serve {
     /// The process that started this one and whose end ends it.
     #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<u32>,
+}
+
+/// A number of workers, refused in words that say what is wanted.
+fn workers(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse().ok().and_then(NonZeroU32::new);
+    number
+        .filter(|number| number.get() <= SLOTS_LIMIT)
+        .ok_or_else(|| format!("ask for 1 to {SLOTS_LIMIT}"))
 }
 
 /// Arguments of `report`.
@@ -124,7 +132,7 @@ pub struct Load {
 #[derive(Args, Clone, Debug)]
 pub struct Baseline {
     /// Worker processes.
-    #[arg(long, value_name = "N", default_value = "8")]
+    #[arg(long, value_name = "N", default_value = "8", value_parser = workers)]
     pub workers: NonZeroU32,
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]

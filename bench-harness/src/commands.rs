@@ -55,6 +55,8 @@ fn log_to_stderr() {
         .with_writer(io::stderr)
         .with_ansi(colours)
         .with_target(false)
+        // Whoever reads our log may go away: that is no reason to fall over.
+        .log_internal_errors(false)
         .try_init();
 }
 

@@ -78,7 +78,7 @@ pub fn select(all: &[Contestant], wanted: &[String]) -> anyhow::Result<Vec<Conte
     let mut seen = BTreeSet::from([BASELINE.to_owned()]);
     for label in wanted.iter().filter(|label| *label != BASELINE) {
         if !seen.insert(label.clone()) {
-            bail!("strategy {label:?} is given twice");
+            bail!("strategy `{label}` is given twice");
         }
         match (label.split_once(':'), all.iter().find(|one| one.label() == *label)) {
             (_, Some(one)) => selected.push(one.clone()),
@@ -89,7 +89,7 @@ pub fn select(all: &[Contestant], wanted: &[String]) -> anyhow::Result<Vec<Conte
             _ => {
                 let mut known: Vec<_> = all.iter().map(Contestant::label).collect();
                 known.push(BASELINE.to_owned());
-                bail!("no strategy is called {label:?}; there are: {}", known.join(", "));
+                bail!("no strategy is called `{label}`; there are: {}", known.join(", "));
             }
         }
     }
@@ -128,8 +128,8 @@ mod tests {
     fn a_wrong_label_is_told_the_right_ones() {
         check(
             &["pull"],
-            "no strategy is called \"pull\"; there are: prefork, handoff, handoff:pull, baseline",
+            "no strategy is called `pull`; there are: prefork, handoff, handoff:pull, baseline",
         );
-        check(&["prefork", "prefork"], "strategy \"prefork\" is given twice");
+        check(&["prefork", "prefork"], "strategy `prefork` is given twice");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the Forkherd strategies head to head and says which one to choose, and why.
+//! Runs the Forkherd strategies head to head: what each costs, whom it lets wait, what it loses.
 //!
 //! ```text
 //! main ─► commands ─► compare ─► scenario/* ─┬─► slices  (cost: all servers up, paired slices)

@@ -220,9 +220,10 @@ mod tests {
             "no strategy is called `preforc`; there are: prefork, handoff, reuseport"
         );
         assert_eq!(
-            wrong("reuseport:best"),
-            "strategy `reuseport` has no variant `best`; it has: hash"
+            wrong("prefork:best"),
+            "strategy `prefork` has no variant `best`; it has: exclusive, rotating, herd"
         );
+        assert_eq!(registry.find("reuseport:hash:bare").unwrap().variant, "hash:bare");
     }
 
     #[test]

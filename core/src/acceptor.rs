@@ -201,6 +201,37 @@ impl AcceptFault {
     }
 }
 
+/// Counts failures of single connections that come in a row: after many the fault is not with the
+/// connections (a security module that refuses every accept), and trying on is a busy loop.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Streak(u32);
+
+impl Streak {
+    /// More than any burst of clients that reset while they were queued makes likely to be in the way of
+    /// a healthy service, for [`AcceptFault::PAUSE`].
+    const MOST: u32 = 64;
+
+    /// What the error means, with those before it in mind.
+    pub(crate) fn fault(&mut self, error: &io::Error) -> AcceptFault {
+        match AcceptFault::of(error) {
+            AcceptFault::ThisConnection => {
+                self.0 += 1;
+                if self.0.is_multiple_of(Self::MOST) {
+                    AcceptFault::Resources
+                } else {
+                    AcceptFault::ThisConnection
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Something was accepted.
+    pub(crate) fn end(&mut self) {
+        self.0 = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,5 +263,21 @@ mod tests {
             assert_eq!(AcceptFault::of(&io::Error::from_raw_os_error(number)), class, "{number}");
         }
         assert_eq!(AcceptFault::of(&io::ErrorKind::WouldBlock.into()), NotNow);
+    }
+
+    #[test]
+    fn many_single_faults_in_a_row_are_no_single_faults() {
+        let error = io::Error::from_raw_os_error(libc::EPERM);
+        let mut streak = Streak::default();
+        let mut pauses = || {
+            let faults = (0..640).map(|_| streak.fault(&error));
+            faults.filter(|&fault| fault == AcceptFault::Resources).count()
+        };
+        assert_eq!(pauses(), 10);
+        let mut broken = Streak::default();
+        for _ in 0..640 {
+            assert_eq!(broken.fault(&error), AcceptFault::ThisConnection);
+            broken.end();
+        }
     }
 }

@@ -134,11 +134,6 @@ impl Info {
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn meter(&self) -> Meter {
-        self.serving.meter.clone()
-    }
-
-    #[cfg(feature = "tokio")]
     pub(crate) fn into_serving(self) -> Serving {
         self.serving
     }

@@ -1,12 +1,16 @@
 //! What can go wrong with a service: which worker, listener or step, and what to do.
 
+use std::fmt;
 use std::io;
 
 use crate::id::WorkerId;
 use crate::strategy::Unsupported;
 
 /// Why a service could not be started, or ended badly.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` prints the message and its causes, as `Display` does the message: it is what a `main` that
+/// returns this error shows to people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Nothing to listen on.
@@ -96,6 +100,18 @@ pub enum Error {
     },
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 impl Error {
     pub(crate) fn system(what: &'static str, source: impl Into<io::Error>) -> Self {
         Self::System { what, source: source.into() }
@@ -111,5 +127,18 @@ impl Error {
                 | Self::Workers { .. }
                 | Self::Unsupported { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_main_shows_is_the_message_with_its_cause_once() {
+        let source = io::Error::from_raw_os_error(libc::EMFILE);
+        let error = Error::System { what: "signalfd", source };
+        assert_eq!(format!("{error:?}"), "signalfd: Too many open files (os error 24)");
+        assert_eq!(format!("{:?}", Error::NoListener), Error::NoListener.to_string());
     }
 }

@@ -16,6 +16,7 @@ pub const ENV_WORKER: &str = "FORKHERD_WORKER";
 pub(crate) const ENV_SUPERVISOR: &str = "FORKHERD_SUPERVISOR";
 pub(crate) const ENV_SERVICE: &str = "FORKHERD_SERVICE";
 pub(crate) const ENV_FDS: &str = "FORKHERD_FDS";
+pub(crate) const ENV_SLOTS: &str = "FORKHERD_SLOTS";
 pub(crate) const ENV_LISTENERS: &str = "FORKHERD_LISTENERS";
 
 /// Descriptors for a worker, by name.
@@ -131,6 +132,8 @@ pub(crate) struct Legacy {
     pub(crate) service: String,
     pub(crate) fds: BTreeMap<String, OwnedFd>,
     pub(crate) listeners: Vec<ListenerName>,
+    /// As the supervisor has them: counted anew, cores or a configuration may have changed.
+    pub(crate) slots: u32,
 }
 
 /// `None`: this process is no worker.
@@ -157,8 +160,10 @@ pub(crate) fn read() -> Result<Option<Legacy>, String> {
             Ok::<_, String>(ListenerName { name: spec.name().to_owned(), address: spec.address() })
         })
         .collect();
+    let slots = required(ENV_SLOTS)?;
+    let slots = slots.parse().map_err(|_| wrong(ENV_SLOTS, &slots))?;
     let fds = adopt(&required(ENV_FDS)?)?;
-    Ok(Some(Legacy { worker, service, fds, listeners: listeners? }))
+    Ok(Some(Legacy { worker, service, fds, listeners: listeners?, slots }))
 }
 
 fn adopt(listed: &str) -> Result<BTreeMap<String, OwnedFd>, String> {

@@ -98,7 +98,7 @@ impl Service {
         self
     }
 
-    /// Whether a worker that a signal stopped (SIGSTOP, a debugger) gets nothing until it goes on, and
+    /// Whether a worker that a signal stopped (SIGSTOP) gets nothing until it goes on, and
     /// what waits for it is taken over. On by default; tests of what happens otherwise turn it off.
     #[must_use]
     pub fn detect_stopped(mut self, on: bool) -> Self {
@@ -146,7 +146,7 @@ impl Service {
             read_timeout: self.read_timeout,
         };
         if let Some(legacy) = inherit::read().map_err(Error::Inherited)? {
-            worker::run(legacy, plan.workers, &strategy, runtime, &self.name)?;
+            worker::run(legacy, &strategy, runtime, &self.name)?;
             return Ok(Role::Worker);
         }
         self.check(&plan)?;

@@ -1,7 +1,7 @@
 //! A parent that accepts and passes each socket to a worker, which greets the client and closes.
 //!
 //! ```text
-//! cargo run --example greeter -- [PORT]        (default: 8001; try it with `nc 127.0.0.1 8001`)
+//! cargo run -p forkherd-handoff --example greeter -- [PORT]        (default: 8001; try it with `nc 127.0.0.1 8001`)
 //! ```
 //!
 //! In an essay of 2011 on scaling Python services past the interpreter lock the parent of this
@@ -18,13 +18,17 @@
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 
+use anyhow::Context as _;
 use forkherd_core::{Blocking, Connection, Notice, Service};
 use forkherd_handoff::Handoff;
 
 const WORKERS: u32 = 4;
 
 fn main() -> anyhow::Result<()> {
-    let port = std::env::args().nth(1).map_or(Ok(8001), |text| text.parse::<u16>())?;
+    let port = std::env::args()
+        .nth(1)
+        .map_or(Ok(8001), |text| text.parse::<u16>())
+        .context("usage: greeter [PORT]")?;
     Service::new("greeter")
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .workers(WORKERS)
@@ -42,13 +46,15 @@ fn greet(mut client: Connection) -> io::Result<()> {
 
 /// Supervisor: what it sees of its workers.
 fn tell(notice: &Notice<'_>) {
-    match notice {
+    let line = match notice {
         Notice::Serving { listeners } => {
-            eprintln!("{WORKERS} workers greet at {}, until Ctrl-C", listeners[0].address);
+            format!("{WORKERS} workers greet at {}, until Ctrl-C", listeners[0].address)
         }
         Notice::Exited { worker, pid, counts, .. } => {
-            eprintln!("slot {}, pid {pid}, greeted {}", worker.slot, counts.completed);
+            format!("slot {}, pid {pid}, greeted {}", worker.slot, counts.completed)
         }
-        _ => {}
-    }
+        _ => return,
+    };
+    // Whoever reads this may go away; the service goes on.
+    let _ = writeln!(io::stderr(), "{line}");
 }

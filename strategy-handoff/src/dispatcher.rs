@@ -23,8 +23,10 @@ use crate::pick::{Candidate, Pick};
 pub(crate) struct Routes {
     listeners: Vec<Source>,
     routes: BTreeMap<WorkerId, Route>,
-    /// Taken back, or could not be sent: the first to go.
+    /// Could not be sent: the first to go.
     held: VecDeque<Parcel>,
+    /// Channels of workers that are gone, with what these had not received.
+    left_behind: VecDeque<Channel>,
     policy: Box<dyn Pick>,
     credit: Credit,
     flags: SocketFlags,
@@ -68,6 +70,8 @@ struct Route {
     assigned: u64,
     /// The channel was full when the worker had received so many.
     full_at: Option<u64>,
+    /// The worker is stopped: what it has not received goes to others.
+    gives_back: bool,
     /// Admitted, not stopped, not retired.
     is_open: bool,
     is_retired: bool,
@@ -102,6 +106,7 @@ impl Routes {
             listeners: Vec::new(),
             routes: BTreeMap::new(),
             held: VecDeque::new(),
+            left_behind: VecDeque::new(),
             policy,
             credit: Credit::Unfinished(1),
             flags: SocketFlags::CLOEXEC,
@@ -136,8 +141,15 @@ impl Routes {
     pub(crate) fn add(&mut self, worker: WorkerId, view: View) -> io::Result<BorrowedFd<'_>> {
         let channel = Channel::new()?;
         view.set_starving(self.kick);
-        let route =
-            Route { channel, view, assigned: 0, full_at: None, is_open: false, is_retired: false };
+        let route = Route {
+            channel,
+            view,
+            assigned: 0,
+            full_at: None,
+            gives_back: false,
+            is_open: false,
+            is_retired: false,
+        };
         let route = self.routes.entry(worker).insert_entry(route).into_mut();
         Ok(route.channel.receiver())
     }
@@ -156,26 +168,54 @@ impl Routes {
         route.channel.close()
     }
 
-    /// What a dead or stopped worker has not received goes to others, in its old order and first.
-    pub(crate) fn take_back(&mut self, worker: WorkerId) {
-        let Some(route) = self.routes.get_mut(&worker) else { return };
-        let parcels = route.channel.take_back();
-        if parcels.is_empty() {
-            return;
+    /// From now on, what a stopped worker has not received goes to others; or, if it goes on, no more.
+    pub(crate) fn give_back(&mut self, worker: WorkerId, on: bool) {
+        if let Some(route) = self.routes.get_mut(&worker) {
+            route.gives_back = on;
         }
-        route.assigned = route.assigned.saturating_sub(parcels.len() as u64);
-        let generation = worker.generation;
-        tracing::info!(
-            slot = worker.slot.0,
-            generation,
-            queued = parcels.len(),
-            "took a queue back"
-        );
-        self.held.extend(parcels);
     }
 
+    /// The worker is gone: what it has not received goes to others.
     pub(crate) fn remove(&mut self, worker: WorkerId) {
-        self.routes.remove(&worker);
+        if let Some(route) = self.routes.remove(&worker) {
+            let generation = worker.generation;
+            tracing::debug!(slot = worker.slot.0, generation, "taking its queue back");
+            self.left_behind.push_back(route.channel);
+        }
+    }
+
+    /// Whether something waits that was accepted already.
+    fn has_waiting(&self) -> bool {
+        !self.held.is_empty()
+            || !self.left_behind.is_empty()
+            || self.routes.values().any(|route| route.gives_back)
+    }
+
+    /// The next that waits. Taken from its channel only now: there it costs no descriptor, and a queue as
+    /// long as one likes cannot use up those that a worker's successor is started with.
+    fn next_waiting(&mut self) -> io::Result<Option<Parcel>> {
+        if let Some(parcel) = self.held.pop_front() {
+            return Ok(Some(parcel));
+        }
+        if !self.has_waiting() {
+            return Ok(None);
+        }
+        // A message received without room would lose its connection.
+        drop(self.listeners.first().map(|listener| listener.fd.try_clone()).transpose()?);
+        while let Some(channel) = self.left_behind.front() {
+            if let Some(parcel) = channel.take_back() {
+                return Ok(Some(parcel));
+            }
+            self.left_behind.pop_front();
+        }
+        for route in self.routes.values_mut().filter(|route| route.gives_back) {
+            if let Some(parcel) = route.channel.take_back() {
+                route.assigned = route.assigned.saturating_sub(1);
+                return Ok(Some(parcel));
+            }
+            route.gives_back = false;
+        }
+        Ok(None)
     }
 
     fn has_room(&self) -> bool {
@@ -192,8 +232,8 @@ impl Routes {
         }
     }
 
-    /// Gives a connection to whoever is next, or keeps it if nobody can take it (false).
-    fn give(&mut self, parcel: Parcel) -> io::Result<bool> {
+    /// Gives a connection to whoever is next, or keeps it if nobody can take it.
+    fn give(&mut self, parcel: Parcel) -> io::Result<()> {
         self.candidates.clear();
         self.candidate_workers.clear();
         for (worker, route) in &self.routes {
@@ -204,29 +244,30 @@ impl Routes {
         }
         if self.candidates.is_empty() {
             self.held.push_front(parcel);
-            return Ok(false);
+            return Ok(());
         }
         let index = self.policy.pick(&self.candidates, parcel.note.peer);
         let worker =
             self.candidate_workers.get(index).copied().unwrap_or(self.candidate_workers[0]);
         let Some(route) = self.routes.get_mut(&worker) else {
             self.held.push_front(parcel);
-            return Ok(false);
+            return Ok(());
         };
         match route.channel.send(&parcel) {
             // Our copy is closed here, at once: the client shall see the worker's close.
             Ok(()) => {
                 route.assigned += 1;
-                Ok(true)
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Full although it has credit: the socket holds less. Somebody else, or later.
+                route.full_at = Some(route.view.taken());
+                self.held.push_front(parcel);
+                Ok(())
             }
             Err(error) => {
-                // Full although it has credit: the socket holds less. Somebody else, or later.
-                let full = error.kind() == io::ErrorKind::WouldBlock;
-                if full {
-                    route.full_at = Some(route.view.taken());
-                }
                 self.held.push_front(parcel);
-                if full { Ok(true) } else { Err(error) }
+                Err(error)
             }
         }
     }
@@ -250,7 +291,7 @@ impl Routes {
     }
 
     fn may_accept(&self) -> bool {
-        self.left_to_take != Some(0) && self.held.is_empty() && self.has_room()
+        self.left_to_take != Some(0) && !self.has_waiting() && self.has_room()
     }
 }
 
@@ -260,7 +301,7 @@ impl Dispatcher for Routes {
     }
 
     fn arm(&mut self, interest: &mut Interest) {
-        let all_given = self.left_to_take == Some(0) && self.held.is_empty();
+        let all_given = self.left_to_take == Some(0) && !self.has_waiting();
         self.starving |= !self.has_room();
         self.ask_for(if all_given {
             // Now it is about what was given and not received yet.
@@ -275,7 +316,7 @@ impl Dispatcher for Routes {
             self.look = accepts;
         }
         interest.set_all(room && !self.starving && accepts);
-        if self.is_done() || (room && (self.look || !self.held.is_empty())) {
+        if self.is_done() || (room && (self.look || self.has_waiting())) {
             interest.now();
         }
     }
@@ -283,11 +324,10 @@ impl Dispatcher for Routes {
     fn dispatch(&mut self, ready: &[SourceId], budget: u32) -> io::Result<u32> {
         let mut done = 0;
         while done < budget
-            && let Some(parcel) = self.held.pop_front()
+            && self.has_room()
+            && let Some(parcel) = self.next_waiting()?
         {
-            if !self.give(parcel)? {
-                return Ok(done);
-            }
+            self.give(parcel)?;
             done += 1;
         }
         if self.look {
@@ -328,6 +368,6 @@ impl Dispatcher for Routes {
         // Also what is in the channels: were a worker to die after all are retired, nobody would be left
         // to take its queue.
         let nothing_under_way = || self.routes.values().all(Route::is_empty);
-        self.left_to_take == Some(0) && self.held.is_empty() && nothing_under_way()
+        self.left_to_take == Some(0) && !self.has_waiting() && nothing_under_way()
     }
 }

@@ -190,9 +190,7 @@ impl Strategy for Handoff {
 
     fn avoid(&mut self, worker: WorkerId, on: bool) -> io::Result<()> {
         self.routes.open(worker, !on);
-        if on {
-            self.routes.take_back(worker);
-        }
+        self.routes.give_back(worker, on);
         Ok(())
     }
 
@@ -201,7 +199,6 @@ impl Strategy for Handoff {
     }
 
     fn release(&mut self, worker: WorkerId) {
-        self.routes.take_back(worker);
         self.routes.remove(worker);
     }
 

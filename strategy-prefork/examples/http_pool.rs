@@ -1,17 +1,16 @@
 //! A pool of HTTP servers that share one port and serve a directory.
 //!
 //! ```text
-//! cargo run --example http_pool -- [DIRECTORY [PORT]]        (default: . 8000)
+//! cargo run -p forkherd-prefork --example http_pool -- [DIRECTORY [PORT]]        (default: . 8000)
 //! ```
 //!
 //! In an essay of 2011 on scaling Python services past the interpreter lock this was a
 //! `multiprocessing` pool: the parent bound one socket, each child ran `HTTPServer.serve_forever` on
 //! it with `SimpleHTTPServer`'s handler, and the parent then did the same, as one server more.
 //!
-//! What changed: workers wait together without all being woken for each connection; one that dies is
-//! replaced, Ctrl-C lets all finish what they serve, and SIGHUP replaces them one by one. And the
-//! parent does not serve. It only supervises and never reads a byte that a client sent, so nothing a
-//! client sends can take down the process that has to start the others again.
+//! What changed: a worker that dies is replaced, Ctrl-C lets all finish what they serve, and SIGHUP
+//! replaces them one by one. And the parent does not serve. It only supervises and never reads a byte
+//! that a client sent, so nothing a client sends can take down the process that starts the others.
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
@@ -19,6 +18,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use forkherd_core::{AsyncConnection, Notice, Service, Tokio};
 use forkherd_prefork::Prefork;
 use hyper::server::conn::http1;
@@ -34,21 +34,20 @@ const WORKERS: u32 = 4;
 
 fn main() -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_target(false);
-    log.with_ansi(io::stderr().is_terminal()).init();
+    log.with_ansi(io::stderr().is_terminal()).log_internal_errors(false).init();
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().unwrap_or_else(|| ".".to_owned());
-    let port = arguments.next().map_or(Ok(8000), |text| text.parse::<u16>())?;
-    let shown = directory.clone();
-
+    let port = arguments.next().map_or(Ok(8000), |text| text.parse());
+    let port: u16 = port.context("usage: http_pool [DIRECTORY [PORT]]")?;
+    anyhow::ensure!(std::path::Path::new(&directory).is_dir(), "{directory} is no directory");
     let files = StaticFilesEndpoint::new(directory).index_file("index.html");
     let files = Arc::new(files.show_files_listing().redirect_to_slash_directory());
     Service::new("http_pool")
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .workers(WORKERS)
-        .observe(move |notice| {
+        .observe(|notice| {
             if let Notice::Serving { listeners } = notice {
-                let address = listeners[0].address;
-                info!("{WORKERS} workers serve {shown} at http://{address}, until Ctrl-C");
+                info!("{WORKERS} workers at http://{}, until Ctrl-C", listeners[0].address);
             }
         })
         .run(Prefork::exclusive(), Tokio::new(async move |c| serve(c, &files).await))?;

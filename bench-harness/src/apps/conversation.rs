@@ -59,6 +59,13 @@ pub struct Buffers {
 /// Longest a client may take from one answer to its next whole request.
 pub const IDLE: Duration = Duration::from_secs(30);
 
+/// Longest a request may take to arrive once it has begun: a client that sends a byte now and then must
+/// not keep a worker.
+pub const HEAD: Duration = Duration::from_secs(10);
+
+/// Longest a worker that has to leave waits for the first request of a connection that it took just then.
+pub const GRACE: Duration = Duration::from_secs(1);
+
 /// Converses with blocking reads and writes.
 ///
 /// A read that times out ([`Service::read_timeout`](forkherd_core::Service::read_timeout)) is the
@@ -85,11 +92,15 @@ pub fn blocking(
                     Ok(count) => inbox.filled(count),
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        if since.elapsed() >= IDLE || !go_on() {
+                        if !go_on() {
                             return Ok(());
                         }
                     }
                     Err(error) => return Err(error),
+                }
+                let most = if inbox.is_empty() { IDLE } else { HEAD };
+                if since.elapsed() >= most {
+                    return Ok(());
                 }
                 continue;
             }
@@ -110,7 +121,7 @@ pub fn blocking(
         };
         stream.write_all(out)?;
         if let Some((file, length)) = answer.file {
-            io::copy(&mut file.take(length), stream)?;
+            whole(io::copy(&mut file.take(length), stream)?, length)?;
         }
         if answer.after == After::Close {
             return Ok(());
@@ -133,29 +144,30 @@ pub async fn on_tokio(
     let mut leaving = false;
     // One timer per connection, moved on only when it rings: that is 2 % of the server's CPU time per
     // kept-alive request, a new one for each read would be 4 % (paired slices, 500 rounds, 2 cores).
-    let mut since = Instant::now();
+    let mut end = Instant::now() + IDLE;
     let mut bell = pin!(tokio::time::sleep(IDLE));
+    let mut answered = false;
     loop {
         out.clear();
         let answer = match inbox.parse() {
             Parsed::Incomplete => {
-                let idle = inbox.is_empty();
                 tokio::select! {
                     // In this order: a client that is never silent must not drown the word to leave,
                     // and where bytes are there already no timer is started.
                     biased;
                     () = &mut leave, if !leaving => {
                         leaving = true;
-                        if idle {
-                            return Ok(());
-                        }
+                        // What is there already is answered, and a connection that was taken from the
+                        // queue just now is not idle: its request may be there in a moment.
+                        let patience = if answered { Duration::ZERO } else { GRACE };
+                        end = Instant::now() + patience;
+                        bell.as_mut().reset(end.into());
                     }
                     count = stream.read(inbox.space()) => match count? {
                         0 => return Ok(()),
                         count => inbox.filled(count),
                     },
                     () = &mut bell => {
-                        let end = since + IDLE;
                         if Instant::now() >= end {
                             return Ok(());
                         }
@@ -180,13 +192,19 @@ pub async fn on_tokio(
         stream.write_all(&out).await?;
         if let Some((file, length)) = answer.file {
             let file = tokio::fs::File::from_std(file);
-            tokio::io::copy(&mut file.take(length), stream).await?;
+            whole(tokio::io::copy(&mut file.take(length), stream).await?, length)?;
         }
         if answer.after == After::Close {
             return Ok(());
         }
-        since = Instant::now();
+        answered = true;
+        end = Instant::now() + IDLE;
     }
+}
+
+/// A file that became shorter while it was sent: the client was promised more, so the connection ends here.
+fn whole(sent: u64, promised: u64) -> io::Result<()> {
+    if sent == promised { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
 
 /// As [`hello::perform`], but a sleep leaves the thread to the other connections.

@@ -16,6 +16,7 @@ pub fn blocking(stream: &mut (impl Read + Write), go_on: impl Fn() -> bool) -> i
         match stream.read(&mut bytes) {
             Ok(0) => return Ok(()),
             Ok(count) => stream.write_all(&bytes[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && go_on() => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
@@ -35,6 +36,8 @@ pub async fn on_tokio(
     let mut leave = std::pin::pin!(leave);
     loop {
         let count = tokio::select! {
+            // What has come is echoed, also by a worker that has to leave.
+            biased;
             count = stream.read(&mut bytes) => count?,
             () = &mut leave => return Ok(()),
         };

@@ -8,6 +8,15 @@ use serde::Deserialize;
 
 use super::{Report, SCHEMA};
 
+/// Whether a report could be written to `path`; what is there stays as it is.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn check(path: &Path) -> anyhow::Result<()> {
+    let opened = fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Writes `report` to `path`.
 ///
 /// # Errors

@@ -13,6 +13,7 @@
 //! fn main() -> ExitCode {
 //!     conformance::main(Subject {
 //!         make: || mine(),
+//!         runtimes: &[RuntimeKind::Blocking, RuntimeKind::Tokio],
 //!         spread: |_runtime| Spread::Any,
 //!         queue: Queue::Shared,
 //!     })

@@ -82,6 +82,7 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
         .with_writer(io::stderr)
         .with_ansi(false)
         .without_time()
+        .log_internal_errors(false)
         .with_max_level(tracing::Level::INFO)
         .init();
     if std::env::var_os(ENV_WORKER).is_some() {
@@ -129,6 +130,8 @@ enum Request {
     Serve,
     Hold,
     Gate,
+    /// Tokio: as [`Hold`](Self::Hold), but the worker closes when it is told to leave.
+    Linger,
 }
 
 impl Request {
@@ -137,6 +140,7 @@ impl Request {
             "serve" => Ok(Self::Serve),
             "hold" => Ok(Self::Hold),
             "gate" => Ok(Self::Gate),
+            "linger" => Ok(Self::Linger),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("asked for `{line}`"))),
         }
     }
@@ -212,7 +216,11 @@ async fn serve_async(mut connection: AsyncConnection) -> io::Result<()> {
         if request == Request::Gate {
             wait_at_gate(connection.stream())?;
         }
-        next_line_async(&mut connection, &mut inbox).await?;
+        let leave = connection.draining();
+        tokio::select! {
+            line = next_line_async(&mut connection, &mut inbox) => drop(line?),
+            () = leave, if request == Request::Linger => return Ok(()),
+        }
     }
     let answer = answer(connection.worker(), connection.listener(), connection.peer());
     connection.write_all(answer.as_bytes()).await

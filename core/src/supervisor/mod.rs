@@ -21,7 +21,7 @@ use rustix::time::Timespec;
 pub use self::process::ExitStatus;
 use self::process::{Change, Process, Spawner};
 use self::state::{Action, Event, KillReason, Outcome, Settings, State};
-use crate::acceptor::{AcceptFault, Interest, SourceId, Wake};
+use crate::acceptor::{AcceptFault, Interest, SourceId, Streak, Wake};
 use crate::board::{Leaving, View};
 use crate::error::Error;
 use crate::id::{SlotId, WorkerId};
@@ -76,6 +76,7 @@ struct Supervisor<'a> {
     interest: Interest,
     joined: Vec<bool>,
     dispatch_paused_until: Option<Instant>,
+    streak: Streak,
     /// The service was asked to end while the dispatcher still had something to hand on.
     ending_since: Option<Instant>,
     outcome: Option<Outcome>,
@@ -133,12 +134,10 @@ impl<'a> Supervisor<'a> {
             SignalFd::with_flags(&our_signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
                 .map_err(|e| Error::system("signalfd", e))?;
         epoll::add(&epoll, &signals, Token::Signals.pack(), EventFlags::IN).map_err(failed)?;
-        // Edge-triggered: every write is a wake-up, and nobody has to read it away.
-        let edge = EventFlags::IN | EventFlags::ET;
-        epoll::add(&epoll, &kick, Token::Kick.pack(), edge).map_err(failed)?;
+        epoll::add(&epoll, &kick, Token::Kick.pack(), EventFlags::IN).map_err(failed)?;
 
         let sources = job.strategy.dispatcher().map_or(0, |d| d.sources().len());
-        let spawner = Spawner::new(job.service, &pool.names())?;
+        let spawner = Spawner::new(job.service, &pool.names(), job.plan.workers)?;
         Ok(Self {
             state: State::new(job.settings.clone()),
             job,
@@ -152,6 +151,7 @@ impl<'a> Supervisor<'a> {
             interest: Interest::all(sources),
             joined: vec![false; sources],
             dispatch_paused_until: None,
+            streak: Streak::default(),
             ending_since: None,
             outcome: None,
         })
@@ -170,7 +170,11 @@ impl<'a> Supervisor<'a> {
         let first = self.state.start(Instant::now());
         self.perform(first);
         while self.outcome.is_none() {
-            let now_wanted = self.arm_dispatcher().map_err(failed)?;
+            let now_wanted = self.arm_dispatcher().unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot watch the listeners: pausing");
+                self.dispatch_paused_until = Some(Instant::now() + AcceptFault::PAUSE);
+                false
+            });
             let timeout = if now_wanted { Some(Timespec::default()) } else { self.timeout() };
             let mut buffer = [MaybeUninit::<EpollEvent>::uninit(); EVENTS];
             let tokens: Vec<Token> = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
@@ -192,8 +196,12 @@ impl<'a> Supervisor<'a> {
                 self.dispatch(&ready);
             }
             self.finish_ending();
+            // As long as more may have been said than one wait tells, no clock is believed: a `Ready` that
+            // waits to be read must not become a start that took too long.
             let now = Instant::now();
-            if self.state.deadline().is_some_and(|deadline| deadline <= now) {
+            if tokens.len() < EVENTS
+                && self.state.deadline().is_some_and(|deadline| deadline <= now)
+            {
                 self.decide(Event::Tick);
             }
         }
@@ -220,7 +228,11 @@ impl<'a> Supervisor<'a> {
                 self.hear(worker);
             }
         }
-        // A kick is only a wake-up: the dispatcher looks at the boards by itself.
+        if tokens.contains(&Token::Kick) {
+            // Only a wake-up: the dispatcher looks at the boards by itself. Read away each time, or one
+            // worker could fill the counter and silence the kicks of all.
+            let _ = rustix::io::read(&self.kick, &mut [0_u8; 8]);
+        }
         if tokens.contains(&Token::Signals) {
             self.take_signals();
         }
@@ -404,15 +416,14 @@ impl<'a> Supervisor<'a> {
         let inherit = self.job.strategy.provision(&mut setup, worker)?;
         let started =
             self.spawner.spawn(worker, inherit, &own_page, &supervisor_page, &self.kick, board);
-        let watched = started.and_then(|process| {
-            epoll::add(&self.epoll, process.pidfd(), Token::Exit(worker).pack(), EventFlags::IN)?;
-            epoll::add(
-                &self.epoll,
-                process.control(),
-                Token::Control(worker).pack(),
-                EventFlags::IN,
-            )?;
-            Ok(process)
+        let watched = started.and_then(|process| match self.watch(worker, &process) {
+            Ok(()) => Ok(process),
+            Err(error) => {
+                // Unwatched it would never be reaped.
+                process.kill();
+                process.wait();
+                Err(error.into())
+            }
         });
         match watched {
             Ok(process) => {
@@ -432,6 +443,12 @@ impl<'a> Supervisor<'a> {
                 Err(error)
             }
         }
+    }
+
+    fn watch(&self, worker: WorkerId, process: &Process) -> Result<(), Errno> {
+        let flags = EventFlags::IN;
+        epoll::add(&self.epoll, process.pidfd(), Token::Exit(worker).pack(), flags)?;
+        epoll::add(&self.epoll, process.control(), Token::Control(worker).pack(), flags)
     }
 
     fn admit(&mut self, worker: WorkerId) {
@@ -519,7 +536,6 @@ impl<'a> Supervisor<'a> {
             if wanted == self.joined[id] {
                 continue;
             }
-            self.joined[id] = wanted;
             if wanted {
                 let exclusive = source.wake == Wake::SharedExclusive;
                 let flags =
@@ -528,14 +544,19 @@ impl<'a> Supervisor<'a> {
             } else {
                 epoll::delete(&self.epoll, &source.fd)?;
             }
+            self.joined[id] = wanted;
         }
         Ok(self.interest.wants_now() && !paused)
     }
 
     fn dispatch(&mut self, ready: &[SourceId]) {
         let Some(dispatcher) = self.job.strategy.dispatcher() else { return };
-        let Err(error) = dispatcher.dispatch(ready, DISPATCH_BUDGET) else { return };
-        match AcceptFault::of(&error) {
+        let error = match dispatcher.dispatch(ready, DISPATCH_BUDGET) {
+            Ok(0) => return,
+            Ok(_) => return self.streak.end(),
+            Err(error) => error,
+        };
+        match self.streak.fault(&error) {
             AcceptFault::NotNow => {}
             AcceptFault::ThisConnection => tracing::debug!(%error, "dispatch"),
             AcceptFault::Resources | AcceptFault::Listener => {

@@ -16,7 +16,9 @@ use crate::board::{Board, Counts, Leaving};
 use crate::connection::ListenerName;
 use crate::error::Error;
 use crate::id::{SlotId, WorkerId};
-use crate::inherit::{ENV_FDS, ENV_LISTENERS, ENV_SERVICE, ENV_SUPERVISOR, ENV_WORKER, Inherit};
+use crate::inherit::{
+    ENV_FDS, ENV_LISTENERS, ENV_SERVICE, ENV_SLOTS, ENV_SUPERVISOR, ENV_WORKER, Inherit,
+};
 use crate::listener::ListenSpec;
 use crate::sys;
 use crate::worker::{POKE, inherited_name};
@@ -156,10 +158,15 @@ pub(super) struct Spawner {
     service: String,
     arguments: Vec<OsString>,
     listeners: String,
+    slots: u32,
 }
 
 impl Spawner {
-    pub(super) fn new(service: &str, listeners: &[ListenerName]) -> Result<Self, Error> {
+    pub(super) fn new(
+        service: &str,
+        listeners: &[ListenerName],
+        slots: u32,
+    ) -> Result<Self, Error> {
         let mut specs = Vec::new();
         for listener in listeners {
             let spec = ListenSpec::new(&*listener.name, listener.address)
@@ -170,6 +177,7 @@ impl Spawner {
             service: service.to_owned(),
             arguments: std::env::args_os().skip(1).collect(),
             listeners: specs.join(","),
+            slots,
         })
     }
 
@@ -197,6 +205,7 @@ impl Spawner {
             .env(ENV_SUPERVISOR, std::process::id().to_string())
             .env(ENV_SERVICE, &self.service)
             .env(ENV_LISTENERS, &self.listeners)
+            .env(ENV_SLOTS, self.slots.to_string())
             .env(ENV_FDS, inherit.to_env())
             .stdin(Stdio::null())
             // Of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which then decides.

@@ -23,7 +23,7 @@ use rustix::process::{Resource, getrlimit};
 use rustix::time::Timespec;
 
 use super::{POKE, READY, Turn};
-use crate::acceptor::{AcceptFault, Acceptor, Interest, Load, SourceId, Wake};
+use crate::acceptor::{AcceptFault, Acceptor, Interest, Load, SourceId, Streak, Wake};
 use crate::connection::Meter;
 use crate::id::SlotId;
 
@@ -56,6 +56,7 @@ pub struct Lane {
     /// The last attempt found nothing.
     blocked: bool,
     pause_until: Option<Instant>,
+    streak: Streak,
     /// Measured by the first `arm`, when the runtime has what it needs for itself.
     room: Option<Room>,
     /// There was room at the last `arm`.
@@ -87,6 +88,7 @@ impl Lane {
             draining: false,
             blocked: false,
             pause_until: None,
+            streak: Streak::default(),
             room: None,
             has_room: true,
         })
@@ -245,9 +247,12 @@ impl Lane {
     fn take(&mut self) -> io::Result<Turn> {
         self.blocked = false;
         match self.acceptor.try_accept() {
-            Ok(Some(connection)) => Ok(Turn::Serve(connection)),
+            Ok(Some(connection)) => {
+                self.streak.end();
+                Ok(Turn::Serve(connection))
+            }
             Ok(None) => Ok(Turn::Drained),
-            Err(error) => match AcceptFault::of(&error) {
+            Err(error) => match self.streak.fault(&error) {
                 AcceptFault::NotNow => {
                     self.poked = false;
                     self.blocked = true;
@@ -261,7 +266,7 @@ impl Lane {
                     self.meter.board().count_accept_error();
                     self.pause_until = Some(Instant::now() + AcceptFault::PAUSE);
                     let slot = self.meter.worker().slot.0;
-                    tracing::warn!(slot, %error, "no resources to accept with: pausing");
+                    tracing::warn!(slot, %error, "cannot accept now: pausing");
                     Ok(Turn::Again)
                 }
                 AcceptFault::Listener => Err(error),

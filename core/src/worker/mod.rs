@@ -66,7 +66,6 @@ pub struct WorkerSetup {
 /// Runs this process as a worker, until it has drained or its supervisor is gone.
 pub(crate) fn run(
     mut legacy: Legacy,
-    slots: u32,
     strategy: &dyn Strategy,
     runtime: impl Runtime,
     service: &str,
@@ -98,7 +97,7 @@ pub(crate) fn run(
     let inherited = Inherited {
         fds: legacy.fds,
         meter: meter.clone(),
-        slots,
+        slots: legacy.slots,
         listeners,
         runtime: runtime.kind(),
     };

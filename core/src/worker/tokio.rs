@@ -1,5 +1,6 @@
 //! The tokio runtime: many connections at a time on one thread, built in the worker.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -79,6 +80,28 @@ where
 /// 50 ms: at the limit of descriptors clients wait anyway, and 20 looks a second cost nothing.
 const RECHECK: Duration = Duration::from_millis(50);
 
+/// Whether this worker was told to leave, and who waits to hear of it.
+#[derive(Debug, Default)]
+struct Drain {
+    is_told: Cell<bool>,
+    waiters: Notify,
+}
+
+impl Drain {
+    fn tell(&self) {
+        if !self.is_told.replace(true) {
+            self.waiters.notify_waiters();
+        }
+    }
+
+    async fn told(&self) {
+        // One thread, and no await between the two lines: nothing is told in between.
+        if !self.is_told.get() {
+            self.waiters.notified().await;
+        }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum End {
     Drained,
@@ -91,7 +114,7 @@ where
 {
     let handler = Rc::new(handler);
     let ended = Rc::new(Notify::new());
-    let drain = Rc::new(Notify::new());
+    let drain = Rc::new(Drain::default());
     let watched = watch(rustix::io::dup(lane.epoll())?)?;
     let mut wait = lane.arm()?;
     lane.report_ready()?;
@@ -101,8 +124,9 @@ where
             _ => idle(&watched, wait, &mut lane, &ended).await?,
         };
         let turn = lane.turn(event)?;
-        if lane.is_draining() {
-            drain.notify_waiters();
+        // A private channel may end before the control channel says why: that is to leave, too.
+        if lane.is_draining() || matches!(turn, Turn::Drained) {
+            drain.tell();
         }
         match turn {
             Turn::Serve(connection) => {
@@ -170,11 +194,11 @@ pub struct AsyncConnection {
     // The order matters: the socket is closed before `info` counts.
     stream: TcpStream,
     info: Info,
-    drain: Rc<Notify>,
+    drain: Rc<Drain>,
 }
 
 impl AsyncConnection {
-    fn new(connection: Connection, drain: Rc<Notify>) -> io::Result<Self> {
+    fn new(connection: Connection, drain: Rc<Drain>) -> io::Result<Self> {
         let (stream, info) = connection.split();
         // The acceptor made it non-blocking: it knew the runtime.
         Ok(Self { stream: TcpStream::from_std(stream)?, info, drain })
@@ -206,16 +230,12 @@ impl AsyncConnection {
 
     /// Ends when this worker is told to leave: a connection that is kept alive and idle then should be
     /// closed. Cancel-safe.
+    ///
+    /// Look at what the client has sent first: a worker that has to leave still takes what was queued, so
+    /// a connection may be told to leave before its request was read once.
     pub fn draining(&self) -> impl Future<Output = ()> + use<> {
         let drain = Rc::clone(&self.drain);
-        let meter = self.info.meter();
-        async move {
-            // Made before the look: from its making on it hears of the drain.
-            let told = drain.notified();
-            if meter.board().leaving().is_none() {
-                told.await;
-            }
-        }
+        async move { drain.told().await }
     }
 
     /// The socket, for its options.

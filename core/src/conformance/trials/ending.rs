@@ -36,6 +36,31 @@ pub(super) fn drain(stage: &Stage) -> Outcome {
     Ok(Verdict::Passed)
 }
 
+/// Connections that are kept alive and idle do not hold up whoever has to leave: first one worker after
+/// the other (SIGHUP), then all (SIGTERM).
+pub(super) fn idle_connections(stage: &Stage) -> Outcome {
+    const CLIENTS: usize = 6;
+
+    let mut herd = stage.serving(&stage.spec())?;
+    let address = herd.address()?;
+    for signal in [Signal::HUP, Signal::TERM] {
+        let mut clients = crowd(address, CLIENTS, "linger")?;
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.begun().map_err(|lost| format!("client {n}: {lost}"))?;
+        }
+        herd.signal(signal)?;
+        // Nobody sends anything, so whoever is not closed stays until the drain timeout.
+        for (n, client) in clients.iter_mut().enumerate() {
+            client.end().map_err(|lost| format!("{signal:?}, client {n}: {lost}"))?;
+        }
+        if signal == Signal::HUP {
+            herd.journal().wait_log("rolling restart done")?;
+        }
+    }
+    herd.wait_finished()?;
+    Ok(Verdict::Passed)
+}
+
 /// The first asks, the second insists.
 pub(super) fn twice(stage: &Stage) -> Outcome {
     let mut herd = stage.serving(&stage.spec())?;

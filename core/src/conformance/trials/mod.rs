@@ -49,6 +49,11 @@ pub(super) fn all() -> Vec<Case> {
         on_each("a_second_sigterm_ends_at_once", ending::twice),
         on_each("ctrl_c_lets_requests_finish", ending::ctrl_c),
         on_each("no_worker_outlives_its_supervisor", ending::orphans),
+        Case {
+            name: "idle_connections_hold_nobody_up",
+            only: Some(RuntimeKind::Tokio),
+            run: ending::idle_connections,
+        },
         on_each("a_second_instance_is_refused", refusing::second_instance),
         on_each("descriptors_are_the_same_afterwards", descriptors::same),
         Case {
