@@ -89,7 +89,14 @@ pub fn blocking(
             Parsed::Incomplete => {
                 match stream.read(inbox.space()) {
                     Ok(0) => return Ok(()),
-                    Ok(count) => inbox.filled(count),
+                    Ok(count) => {
+                        if inbox.is_empty() {
+                            // From its first byte on a request has its own time, however long the
+                            // connection was idle before.
+                            since = Instant::now();
+                        }
+                        inbox.filled(count);
+                    }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         if !go_on() {
