@@ -40,15 +40,31 @@ impl Registry {
                 name: "prefork",
                 variant: "exclusive",
                 line: "workers share one listener, the kernel wakes one; the ideal queue for blocking \
-                       workers, skewed when idle; under tokio a herd: every idle worker wakes",
+                       workers, skewed when idle; under tokio a thread per worker waits for it",
                 runtimes: BOTH,
                 make: || Box::new(Prefork::exclusive()),
             },
             Entry {
                 name: "prefork",
+                variant: "blocking",
+                line: "workers wait in accept(2): four system calls, idle workers in turn; for the \
+                       blocking runtime; as exclusive with several addresses",
+                runtimes: &[Runtime::Blocking],
+                make: || Box::new(Prefork::blocking()),
+            },
+            Entry {
+                name: "prefork",
+                variant: "gated",
+                line: "as exclusive, but who has more connections than others lets them go first: even \
+                       for connections that stay; for event loops",
+                runtimes: &[Runtime::Tokio],
+                make: || Box::new(Prefork::gated()),
+            },
+            Entry {
+                name: "prefork",
                 variant: "rotating",
                 line: "as exclusive, but who was served goes to the end of the line: even when idle, for \
-                       three system calls more per connection; under tokio a herd",
+                       three system calls more per connection",
                 runtimes: BOTH,
                 make: || Box::new(Prefork::rotating()),
             },
@@ -221,7 +237,7 @@ mod tests {
         );
         assert_eq!(
             wrong("prefork:best"),
-            "strategy `prefork` has no variant `best`; it has: exclusive, rotating, herd"
+            "strategy `prefork` has no variant `best`; it has: exclusive, blocking, gated, rotating, herd"
         );
         assert_eq!(registry.find("reuseport:hash:bare").unwrap().variant, "hash:bare");
     }

@@ -44,6 +44,30 @@ pub trait Acceptor: Send + fmt::Debug {
     /// Begins to leave. The next `arm` leaves shared sources; a private channel is read until its
     /// end-of-file. Called once.
     fn close(&mut self, leaving: Leaving);
+
+    /// Whether other workers as a rule wait for the same sources. On a runtime that watches through an
+    /// epoll of its own (tokio) each connection would then wake all of them, so a thread of its own
+    /// waits for this acceptor, where `EPOLLEXCLUSIVE` works.
+    fn is_contested(&self) -> bool {
+        false
+    }
+
+    /// Worker · for one-at-a-time runtimes: the same acceptor as one that waits in the system call
+    /// itself, which saves the `epoll_wait(2)`. Not used any more after [`close`](Self::close), or once
+    /// it said `WouldBlock`: the runtime waits from then on.
+    fn waiter(&mut self) -> Option<&mut dyn Waiter> {
+        None
+    }
+}
+
+/// An acceptor that waits by itself, in `accept(2)` or `recvmsg(2)`.
+pub trait Waiter {
+    /// Waits for a connection and takes it. `Ok(None)`: nothing will ever come, the worker may go.
+    ///
+    /// # Errors
+    /// `Interrupted`: the control channel has something to say (see [`Interruptible`](crate::Interruptible)).
+    /// `WouldBlock`: it cannot wait, the runtime has to. Anything else is classified by [`AcceptFault`].
+    fn accept_waiting(&mut self) -> io::Result<Option<Connection>>;
 }
 
 /// Supervisor · its share of the data path, for strategies where it accepts.
@@ -115,15 +139,22 @@ pub struct Interest {
     wanted: Vec<bool>,
     rejoin: Vec<bool>,
     now: bool,
+    recheck: Option<Duration>,
 }
 
 impl Interest {
     pub(crate) fn all(sources: usize) -> Self {
-        Self { wanted: vec![true; sources], rejoin: vec![false; sources], now: false }
+        Self {
+            wanted: vec![true; sources],
+            rejoin: vec![false; sources],
+            now: false,
+            recheck: None,
+        }
     }
 
     pub(crate) fn begin(&mut self) {
         self.now = false;
+        self.recheck = None;
         self.rejoin.fill(false);
     }
 
@@ -154,6 +185,15 @@ impl Interest {
     /// There is work already: do not wait.
     pub fn now(&mut self) {
         self.now = true;
+    }
+
+    /// Come back to `arm` after this time at the latest.
+    pub fn recheck(&mut self, after: Duration) {
+        self.recheck = Some(after);
+    }
+
+    pub(crate) fn wants_recheck(&self) -> Option<Duration> {
+        self.recheck
     }
 
     /// Whether a source is wanted.

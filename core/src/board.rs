@@ -22,12 +22,18 @@ mod worker_word {
     pub(super) const COMPLETED: usize = 1;
     pub(super) const FAILED: usize = 2;
     pub(super) const ACCEPT_ERRORS: usize = 3;
+    /// Not 0: its gate is closed, it waits for others to have as much as it has.
+    pub(super) const GATE: usize = 4;
+    /// Counted up as long as its event loop turns.
+    pub(super) const BEAT: usize = 5;
 }
 
 /// Words of the page that the supervisor writes for one worker.
 mod supervisor_word {
     pub(super) const DRAIN: usize = 0;
     pub(super) const STARVING: usize = 1;
+    /// The fewest connections that any worker has.
+    pub(super) const LEAST: usize = 2;
     /// One bit per slot, from here on.
     pub(super) const COVER: usize = 8;
 }
@@ -94,6 +100,10 @@ impl Board {
         self.worker.load(worker_word::COMPLETED)
     }
 
+    pub(crate) fn beat(&self) -> u64 {
+        self.worker.load(worker_word::BEAT)
+    }
+
     pub(crate) fn set_drain(&self, leaving: Leaving) {
         let word = match leaving {
             Leaving::OthersStay => 1,
@@ -130,6 +140,23 @@ impl View {
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.0.worker.load(worker_word::TAKEN)
+    }
+
+    /// Connections it is serving, by its own account.
+    #[must_use]
+    pub fn in_service(&self) -> u64 {
+        self.0.counts().in_service()
+    }
+
+    /// Whether the worker has closed its gate: see [`Meter::close_gate`](crate::Meter::close_gate).
+    #[must_use]
+    pub fn gate_is_closed(&self) -> bool {
+        self.0.worker.load(worker_word::GATE) != 0
+    }
+
+    /// Tells the worker the fewest connections that any worker has.
+    pub fn set_least(&self, connections: u64) {
+        self.0.own[supervisor_word::LEAST].store(connections, Ordering::SeqCst);
     }
 
     /// Asks the worker to kick the supervisor whenever it takes, or finishes, a connection.
@@ -187,6 +214,21 @@ impl OwnBoard {
     /// Whether the supervisor has connections that nobody has room for.
     pub(crate) fn is_starving(&self) -> bool {
         self.supervisor.load(supervisor_word::STARVING) != 0
+    }
+
+    /// The fewest connections that any worker has, as the supervisor saw it last.
+    pub(crate) fn least(&self) -> u64 {
+        self.supervisor.load(supervisor_word::LEAST)
+    }
+
+    /// True if that is a change.
+    pub(crate) fn close_gate(&self, closed: bool) -> bool {
+        self.own[worker_word::GATE].swap(closed.into(), Ordering::SeqCst) != u64::from(closed)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn beat(&self) {
+        self.own[worker_word::BEAT].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn count_failed(&self) {

@@ -34,6 +34,7 @@ struct MeterInner {
     listeners: Vec<ListenerName>,
     /// The epoll of the lane, once there is one: readable while connections wait for this worker.
     waiting: OnceLock<Arc<OwnedFd>>,
+    on_completed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Meter {
@@ -43,8 +44,8 @@ impl Meter {
         worker: WorkerId,
         listeners: Vec<ListenerName>,
     ) -> Self {
-        let waiting = OnceLock::new();
-        Self(Arc::new(MeterInner { board, kick, worker, listeners, waiting }))
+        let (waiting, on_completed) = (OnceLock::new(), OnceLock::new());
+        Self(Arc::new(MeterInner { board, kick, worker, listeners, waiting, on_completed }))
     }
 
     /// Makes a [`Connection`] of an accepted or received socket and counts it as taken.
@@ -82,6 +83,27 @@ impl Meter {
         let Some(epoll) = self.0.waiting.get() else { return false };
         let mut fds = [PollFd::new(&**epoll, PollFlags::IN)];
         matches!(poll(&mut fds, Some(&Timespec::default())), Ok(count) if count > 0)
+    }
+
+    /// Worker · in `open`: calls `hook` whenever a connection has ended, on the thread where it did. For
+    /// counters that are kept elsewhere, too; the first hook stays.
+    pub fn on_completed(&self, hook: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.on_completed.set(Box::new(hook));
+    }
+
+    /// The fewest connections that any worker has, as the supervisor saw it last; it is seldom older
+    /// than a few milliseconds while any gate is closed.
+    #[must_use]
+    pub fn least(&self) -> u64 {
+        self.0.board.least()
+    }
+
+    /// Worker · says that this worker does not listen now, because it has more connections than others;
+    /// or that it listens again. The supervisor looks at once, so that at least one listens.
+    pub fn close_gate(&self, closed: bool) {
+        if self.0.board.close_gate(closed) && closed {
+            self.kick();
+        }
     }
 
     pub(crate) fn board(&self) -> &OwnBoard {
@@ -196,19 +218,30 @@ impl Connection {
     }
 }
 
+/// Reads and writes go on after a signal: a worker may be sent one while it serves (see
+/// [`Interruptible`](crate::Interruptible)), and `SA_RESTART` does not help where a timeout is set.
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+        uninterrupted(|| self.stream.read(buffer))
+    }
+}
+
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(bytes)
+        uninterrupted(|| self.stream.write(bytes))
     }
 
     fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.write_vectored(buffers)
+        uninterrupted(|| self.stream.write_vectored(buffers))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -277,7 +310,11 @@ impl std::fmt::Debug for Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        if self.meter.0.board.count_completed() {
+        let wanted = self.meter.0.board.count_completed();
+        if let Some(hook) = self.meter.0.on_completed.get() {
+            hook();
+        }
+        if wanted {
             self.meter.kick();
         }
     }

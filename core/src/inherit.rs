@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use crate::connection::{ListenerName, Meter};
 use crate::id::{SlotId, WorkerId};
@@ -17,6 +18,7 @@ pub(crate) const ENV_SUPERVISOR: &str = "FORKHERD_SUPERVISOR";
 pub(crate) const ENV_SERVICE: &str = "FORKHERD_SERVICE";
 pub(crate) const ENV_FDS: &str = "FORKHERD_FDS";
 pub(crate) const ENV_SLOTS: &str = "FORKHERD_SLOTS";
+pub(crate) const ENV_HEARTBEAT: &str = "FORKHERD_HEARTBEAT_MS";
 pub(crate) const ENV_LISTENERS: &str = "FORKHERD_LISTENERS";
 
 /// Descriptors for a worker, by name.
@@ -134,6 +136,8 @@ pub(crate) struct Legacy {
     pub(crate) listeners: Vec<ListenerName>,
     /// As the supervisor has them: counted anew, cores or a configuration may have changed.
     pub(crate) slots: u32,
+    /// How often an event loop has to show that it turns; `None`: nobody looks.
+    pub(crate) heartbeat: Option<Duration>,
 }
 
 /// `None`: this process is no worker.
@@ -162,8 +166,11 @@ pub(crate) fn read() -> Result<Option<Legacy>, String> {
         .collect();
     let slots = required(ENV_SLOTS)?;
     let slots = slots.parse().map_err(|_| wrong(ENV_SLOTS, &slots))?;
+    let heartbeat = required(ENV_HEARTBEAT)?;
+    let heartbeat: u64 = heartbeat.parse().map_err(|_| wrong(ENV_HEARTBEAT, &heartbeat))?;
+    let heartbeat = (heartbeat > 0).then(|| Duration::from_millis(heartbeat));
     let fds = adopt(&required(ENV_FDS)?)?;
-    Ok(Some(Legacy { worker, service, fds, listeners: listeners?, slots }))
+    Ok(Some(Legacy { worker, service, fds, listeners: listeners?, slots, heartbeat }))
 }
 
 fn adopt(listed: &str) -> Result<BTreeMap<String, OwnedFd>, String> {

@@ -83,7 +83,9 @@ mod supervisor;
 mod sys;
 mod worker;
 
-pub use acceptor::{AcceptFault, Acceptor, Dispatcher, Interest, Load, Source, SourceId, Wake};
+pub use acceptor::{
+    AcceptFault, Acceptor, Dispatcher, Interest, Load, Source, SourceId, Waiter, Wake,
+};
 pub use board::{Counts, Kick, Leaving, SLOTS_LIMIT, View};
 pub use connection::{Connection, ListenerName, Meter, Serving, WorkerHandle};
 pub use error::Error;
@@ -93,10 +95,10 @@ pub use listener::{ListenSpec, ListenSpecError, RefusedText};
 pub use listener_set::ListenerSet;
 pub use notice::Notice;
 pub use pool::{BACKLOG, Listener};
-pub use service::{DRAIN_TIMEOUT, Role, START_TIMEOUT, Service};
+pub use service::{DRAIN_TIMEOUT, HUNG_AFTER, Role, START_TIMEOUT, Service};
 pub use strategy::{Needs, Plan, RuntimeKind, Setup, Strategy, Unsupported};
 pub use supervisor::ExitStatus;
-pub use sys::queue_len;
+pub use sys::{Interruptible, queue_len};
 #[cfg(feature = "tokio")]
 pub use worker::{AsyncConnection, Tokio};
 pub use worker::{Blocking, Runtime};

@@ -39,6 +39,17 @@ pub enum Notice<'a> {
         /// Which.
         worker: WorkerId,
     },
+    /// It is alive, and nothing got done for longer than
+    /// [`Service::hung_after`](crate::Service::hung_after): it gets nothing until it goes on.
+    Hung {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// One that hung goes on.
+    Recovered {
+        /// Which.
+        worker: WorkerId,
+    },
     /// It ended and was reaped.
     Exited {
         /// Which.
@@ -49,6 +60,11 @@ pub enum Notice<'a> {
         status: ExitStatus,
         /// What its board said last.
         counts: Counts,
+    },
+    /// Something the strategy wants known, once: a fallback it took, for example.
+    Remark {
+        /// A sentence.
+        text: &'a str,
     },
     /// A rolling restart has replaced every worker.
     RestartDone,

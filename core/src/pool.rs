@@ -54,17 +54,18 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn listen(&mut self, plan: &Plan) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, plan: &Plan, blocking: bool) -> io::Result<()> {
         for spec in &plan.listeners {
             let socket =
                 open(spec.address(), Group::Alone, plan).map_err(|error| explain(spec, error))?;
+            socket.set_nonblocking(!blocking)?;
             self.plain.push(named(spec, socket)?);
         }
         Ok(())
     }
 
     pub(crate) fn listen_per_slot(&mut self, plan: &Plan) -> io::Result<()> {
-        self.by_slot.resize_with(plan.workers as usize, Vec::new);
+        self.by_slot.resize_with(plan.slots as usize, Vec::new);
         for spec in &plan.listeners {
             // Two supervisors that start at the same moment can both lose (8 of 1,000 races; both won:
             // 0), so a lost race is tried once more.
@@ -106,7 +107,7 @@ fn open_group(address: SocketAddr, plan: &Plan) -> io::Result<Vec<Socket>> {
     first.set_reuse_port(true)?;
     let address = bound_address(&first)?;
     let mut members = vec![first];
-    for _ in 1..plan.workers {
+    for _ in 1..plan.slots {
         members.push(open(address, Group::Joins, plan)?);
     }
     Ok(members)
@@ -195,7 +196,13 @@ mod tests {
 
     fn plan(specs: &[&str], workers: u32) -> Plan {
         let listeners = specs.iter().map(|text| text.parse().unwrap()).collect();
-        Plan { listeners, workers, runtime: RuntimeKind::Blocking, read_timeout: None }
+        Plan {
+            listeners,
+            workers,
+            slots: workers,
+            runtime: RuntimeKind::Blocking,
+            read_timeout: None,
+        }
     }
 
     #[test]
@@ -213,7 +220,9 @@ mod tests {
         let mut first = Pool::default();
         first.listen_per_slot(&plan(&["127.0.0.1:0"], 2)).unwrap();
         let taken = plan(&[&first.by_slot[0][0].address().to_string()], 2);
-        for attempt in [Pool::default().listen_per_slot(&taken), Pool::default().listen(&taken)] {
+        for attempt in
+            [Pool::default().listen_per_slot(&taken), Pool::default().listen(&taken, false)]
+        {
             let error = attempt.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
             assert!(error.to_string().contains("stop it, or choose another port"), "{error}");
@@ -223,16 +232,16 @@ mod tests {
     #[test]
     fn both_families_may_have_the_same_port() {
         let mut pool = Pool::default();
-        pool.listen(&plan(&["[::]:0"], 1)).unwrap();
+        pool.listen(&plan(&["[::]:0"], 1), false).unwrap();
         let port = pool.plain[0].address().port();
-        pool.listen(&plan(&[&format!("four=0.0.0.0:{port}")], 1)).unwrap();
+        pool.listen(&plan(&[&format!("four=0.0.0.0:{port}")], 1), false).unwrap();
     }
 
     #[test]
     fn what_a_listener_accepts_inherits_its_options() {
         let mut pool = Pool::default();
         let timeout = Some(std::time::Duration::from_secs(3));
-        pool.listen(&Plan { read_timeout: timeout, ..plan(&["127.0.0.1:0"], 1) }).unwrap();
+        pool.listen(&Plan { read_timeout: timeout, ..plan(&["127.0.0.1:0"], 1) }, false).unwrap();
         let listener = &pool.plain[0];
         let _client = std::net::TcpStream::connect(listener.address()).unwrap();
         let (accepted, _) = listener.socket.accept().unwrap();

@@ -22,6 +22,11 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest a worker may take from its start until it is ready.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a worker may be busy without getting anything done until it counts as hung.
+///
+/// 30 s, gunicorn's default for the same question: longer than a request should take.
+pub const HUNG_AFTER: Duration = Duration::from_secs(30);
+
 /// A network service to be run as worker processes under one supervisor.
 ///
 /// [`run`](Self::run) is reached twice: in the process that you start, which becomes the supervisor, and
@@ -35,9 +40,11 @@ pub struct Service {
     name: String,
     listeners: Vec<ListenSpec>,
     workers: u32,
+    max_workers: u32,
     drain_timeout: Duration,
     start_timeout: Duration,
     detect_stopped: bool,
+    hung_after: Option<Duration>,
     read_timeout: Option<Duration>,
     observer: Box<dyn FnMut(&Notice<'_>)>,
 }
@@ -61,9 +68,11 @@ impl Service {
             name: name.into(),
             listeners: Vec::new(),
             workers: cores.min(SLOTS_LIMIT),
+            max_workers: 0,
             drain_timeout: DRAIN_TIMEOUT,
             start_timeout: START_TIMEOUT,
             detect_stopped: true,
+            hung_after: Some(HUNG_AFTER),
             read_timeout: None,
             observer: Box::new(|_| {}),
         }
@@ -80,6 +89,15 @@ impl Service {
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
         self.workers = workers;
+        self
+    }
+
+    /// The most workers there may ever be; as many as at the start, if not set. What each slot needs (a
+    /// listener of its own, under reuseport) is there from the start, so that growing and shrinking
+    /// resets nothing.
+    #[must_use]
+    pub fn max_workers(mut self, workers: u32) -> Self {
+        self.max_workers = workers;
         self
     }
 
@@ -103,6 +121,18 @@ impl Service {
     #[must_use]
     pub fn detect_stopped(mut self, on: bool) -> Self {
         self.detect_stopped = on;
+        self
+    }
+
+    /// How long a worker may be busy without getting anything done until it counts as hung;
+    /// [`HUNG_AFTER`] if not set, `None` for never.
+    ///
+    /// A hung worker gets no new connections, and what waits for it is taken over; what it serves it
+    /// keeps, and when it goes on it is as before. One that serves one connection at a time hangs when
+    /// that one takes so long; one with an event loop when that does not turn, whatever it serves.
+    #[must_use]
+    pub fn hung_after(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.hung_after = time.into();
         self
     }
 
@@ -142,6 +172,7 @@ impl Service {
         let plan = Plan {
             listeners: std::mem::take(&mut self.listeners),
             workers: self.workers,
+            slots: self.max_workers.max(self.workers),
             runtime: runtime.kind(),
             read_timeout: self.read_timeout,
         };
@@ -166,8 +197,10 @@ impl Service {
         supervisor::run(Job {
             service: &self.name,
             plan: &plan,
+            needs,
             settings,
             detect_stopped: self.detect_stopped,
+            hung_after: self.hung_after,
             strategy: &mut strategy,
             observer: &mut *self.observer,
         })?;
@@ -175,8 +208,9 @@ impl Service {
     }
 
     fn check(&self, plan: &Plan) -> Result<(), Error> {
-        if plan.workers == 0 || plan.workers > SLOTS_LIMIT {
-            return Err(Error::Workers { asked: plan.workers, most: SLOTS_LIMIT });
+        if plan.workers == 0 || plan.slots > SLOTS_LIMIT {
+            let asked = if plan.workers == 0 { 0 } else { plan.slots };
+            return Err(Error::Workers { asked, most: SLOTS_LIMIT });
         }
         if plan.listeners.is_empty() {
             return Err(Error::NoListener);
@@ -203,7 +237,7 @@ impl fmt::Debug for Service {
 /// Refuses what could only half start: better one clear error now than a service that lacks workers.
 fn check_descriptors(plan: &Plan, needs: Needs) -> Result<(), Error> {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
-    let workers = u64::from(plan.workers);
+    let workers = u64::from(plan.slots);
     // 0–2, epoll, signalfd, kick; a pidfd and a control channel per worker, one more worker during a
     // rolling restart; while one is started: its descriptors, two pages, its channel, exec's own pipe.
     let supervisor =
@@ -212,7 +246,7 @@ fn check_descriptors(plan: &Plan, needs: Needs) -> Result<(), Error> {
     let worker = 6 + 4 + needs.worker_descriptors + 8 + 1;
     for (who, needed) in [("the supervisor", supervisor), ("each worker", worker)] {
         if needed > limit {
-            return Err(Error::Descriptors { who, needed, limit, workers: plan.workers });
+            return Err(Error::Descriptors { who, needed, limit, workers: plan.slots });
         }
     }
     Ok(())

@@ -90,6 +90,20 @@ pub trait Strategy: fmt::Debug {
     fn dispatcher(&mut self) -> Option<&mut dyn Dispatcher> {
         None
     }
+
+    /// Supervisor · what has to be looked after from time to time: called before the first spawn, after
+    /// every kick, and when the time it returned last is over. `None`: not before the next kick. Workers
+    /// put into `pokes` look at their boards and sources.
+    fn upkeep(&mut self, pokes: &mut Vec<WorkerId>) -> Option<Duration> {
+        let _ = pokes;
+        None
+    }
+
+    /// Supervisor · after `prepare`: what whoever runs the service should know, such as a fallback that
+    /// was taken. Each sentence is logged once, and told as a [`Notice`](crate::Notice).
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl<S: Strategy + ?Sized> Strategy for Box<S> {
@@ -126,6 +140,12 @@ impl<S: Strategy + ?Sized> Strategy for Box<S> {
     fn dispatcher(&mut self) -> Option<&mut dyn Dispatcher> {
         (**self).dispatcher()
     }
+    fn upkeep(&mut self, pokes: &mut Vec<WorkerId>) -> Option<Duration> {
+        (**self).upkeep(pokes)
+    }
+    fn remarks(&self) -> Vec<String> {
+        (**self).remarks()
+    }
 }
 
 /// What a service wants to be, as a strategy sees it.
@@ -134,8 +154,10 @@ impl<S: Strategy + ?Sized> Strategy for Box<S> {
 pub struct Plan {
     /// Where to listen.
     pub listeners: Vec<ListenSpec>,
-    /// Workers to run; also the number of slots.
+    /// Workers to run at first.
     pub workers: u32,
+    /// Slots there are: the most workers that may ever run. At least `workers`.
+    pub slots: u32,
     /// How workers serve.
     pub runtime: RuntimeKind,
     /// Longest a blocking read waits; the pool sets it on every listener.
@@ -159,6 +181,12 @@ impl RuntimeKind {
         self == Self::Blocking
     }
 
+    /// How many lanes a worker accepts on.
+    #[must_use]
+    pub fn lanes(self) -> u32 {
+        1
+    }
+
     /// Whether connections have to be non-blocking.
     #[must_use]
     pub fn wants_nonblocking(self) -> bool {
@@ -176,12 +204,15 @@ impl fmt::Display for RuntimeKind {
 }
 
 /// What a strategy needs to serve a plan; checked before anything binds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Needs {
     /// Descriptors the supervisor holds for the strategy.
     pub supervisor_descriptors: u64,
     /// Descriptors each worker holds for the strategy before its first connection.
     pub worker_descriptors: u64,
+    /// Workers wait in `accept(2)` itself: the listeners are blocking. `O_NONBLOCK` belongs to the open
+    /// file, which all share, so it is decided once, here.
+    pub blocking_listeners: bool,
 }
 
 /// Why a strategy cannot serve a plan: what does not fit, and what would.
@@ -193,6 +224,7 @@ pub struct Unsupported(pub String);
 #[derive(Debug)]
 pub struct Setup<'a> {
     pub(crate) plan: &'a Plan,
+    pub(crate) needs: Needs,
     pub(crate) pool: &'a mut Pool,
     /// The board of the worker being provisioned.
     pub(crate) view: Option<View>,
@@ -205,13 +237,13 @@ impl Setup<'_> {
         self.plan
     }
 
-    /// Supervisor · in `prepare`: binds one listener for each address of the plan. Non-blocking, owned
-    /// by the pool for the life of the supervisor.
+    /// Supervisor · in `prepare`: binds one listener for each address of the plan. Non-blocking unless
+    /// [`Needs`] say otherwise; owned by the pool for the life of the supervisor.
     ///
     /// # Errors
     /// That of `bind(2)` or `listen(2)`, with the address and what to do about it.
     pub fn listen(&mut self) -> io::Result<()> {
-        self.pool.listen(self.plan)
+        self.pool.listen(self.plan, self.needs.blocking_listeners)
     }
 
     /// Supervisor · in `prepare`: binds one listener per slot for each address of the plan, as members

@@ -32,7 +32,11 @@ impl Strategy for Toy {
 
     fn fits(&self, plan: &Plan) -> Result<Needs, Unsupported> {
         let listeners = plan.listeners.len() as u64;
-        Ok(Needs { supervisor_descriptors: listeners, worker_descriptors: 2 * listeners })
+        Ok(Needs {
+            supervisor_descriptors: listeners,
+            worker_descriptors: 2 * listeners,
+            ..Needs::default()
+        })
     }
 
     fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {

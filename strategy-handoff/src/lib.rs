@@ -161,8 +161,8 @@ impl Strategy for Handoff {
         let listeners = plan.listeners.len() as u64;
         // Each listener as bound and as watched; both ends of a channel per worker, and of one more
         // during a rolling restart.
-        let supervisor_descriptors = 2 * listeners + 2 * (u64::from(plan.workers) + 1);
-        Ok(Needs { supervisor_descriptors, worker_descriptors: 2 })
+        let supervisor_descriptors = 2 * listeners + 2 * (u64::from(plan.slots) + 1);
+        Ok(Needs { supervisor_descriptors, worker_descriptors: 2, ..Needs::default() })
     }
 
     fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {

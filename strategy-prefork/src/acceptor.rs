@@ -1,34 +1,54 @@
 //! A worker's side: it watches every listener.
 
 use std::io;
+use std::time::Duration;
 
 use forkherd_core::{
-    Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, Source, SourceId, Wake,
+    Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, Meter, Source, SourceId,
+    Wake,
 };
 
 use crate::{Waiting, listener_name};
+
+/// How far a worker's connections may exceed the fewest that any worker has before it leaves the line.
+///
+/// 16: of 10,000 connections over 8 workers no worker then has more than 1.3 % above its share, and a
+/// worker closes its gate, which wakes the supervisor, for one connection in sixteen at most.
+pub const SLACK: u64 = 16;
+
+/// How long a closed gate goes without looking again, should nobody say anything.
+const RECHECK: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct PreforkAcceptor {
     listeners: ListenerSet,
     waiting: Waiting,
+    meter: Meter,
+    is_alone: bool,
     /// A connection was taken since the last wait.
     served: bool,
 }
 
 impl PreforkAcceptor {
     pub(crate) fn open(inherited: &Inherited, waiting: Waiting) -> io::Result<Self> {
+        let meter = inherited.meter().clone();
         let nonblocking = inherited.runtime().wants_nonblocking();
-        let mut listeners = ListenerSet::new(inherited.meter().clone(), nonblocking);
+        let mut listeners = ListenerSet::new(meter.clone(), nonblocking);
         let wake = match waiting {
-            Waiting::Exclusive | Waiting::Rotating => Wake::SharedExclusive,
             Waiting::Herd => Wake::Shared,
+            _ => Wake::SharedExclusive,
         };
         for index in 0..inherited.listeners() {
             let fd = inherited.descriptor(&listener_name(index))?;
             listeners.add(fd, index, wake);
         }
-        Ok(Self { listeners, waiting, served: false })
+        let is_alone = inherited.slots() == 1;
+        Ok(Self { listeners, waiting, meter, is_alone, served: false })
+    }
+
+    /// Whether this worker has so much more than another that it lets others take the next.
+    fn is_ahead(&self, load: Load<'_>) -> bool {
+        u64::from(load.in_service) > self.meter.least() + SLACK
     }
 }
 
@@ -39,10 +59,24 @@ impl Acceptor for PreforkAcceptor {
 
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
         interest.set_all(true);
-        if std::mem::take(&mut self.served) && self.waiting == Waiting::Rotating {
-            for source in 0..self.listeners.sources().len() {
-                interest.rejoin(source);
+        let served = std::mem::take(&mut self.served);
+        match self.waiting {
+            Waiting::Rotating if served => {
+                for source in 0..self.listeners.sources().len() {
+                    interest.rejoin(source);
+                }
             }
+            Waiting::Gated => {
+                // Said before the line is left, and read after it was said: were all to leave at once,
+                // the supervisor would see it and call back whoever has the fewest.
+                let ahead = self.is_ahead(load);
+                self.meter.close_gate(ahead);
+                if ahead && self.is_ahead(load) {
+                    interest.set_all(false);
+                    interest.recheck(RECHECK);
+                }
+            }
+            _ => {}
         }
         self.listeners.arm(load.room, interest);
     }
@@ -59,5 +93,10 @@ impl Acceptor for PreforkAcceptor {
 
     fn close(&mut self, leaving: Leaving) {
         self.listeners.close(leaving);
+    }
+
+    fn is_contested(&self) -> bool {
+        // The bad example shall stay one.
+        self.waiting != Waiting::Herd && !self.is_alone
     }
 }

@@ -47,19 +47,26 @@
 //! * Linux 4.5 for `EPOLLEXCLUSIVE`; no privilege.
 
 mod acceptor;
+mod gates;
+mod waiter;
 
 use std::io;
+use std::time::Duration;
 
 use forkherd_core::{
     Acceptor, Inherit, Inherited, Needs, Plan, Setup, Strategy, Unsupported, WorkerId,
 };
 
 use crate::acceptor::PreforkAcceptor;
+pub use crate::acceptor::SLACK;
+use crate::gates::Gates;
+use crate::waiter::BlockingAcceptor;
 
 /// All workers accept from one shared listener; the kernel wakes one of those that wait, or all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub struct Prefork {
     waiting: Waiting,
+    gates: Gates,
 }
 
 /// How workers wait for the listener.
@@ -69,18 +76,53 @@ pub(crate) enum Waiting {
     Exclusive,
     /// The same, but who was served goes to the end of the line.
     Rotating,
+    /// The kernel wakes one of those whose gate is open.
+    Gated,
+    /// Workers wait in `accept(2)`: the kernel wakes who has waited longest.
+    Blocking,
     /// The kernel wakes all.
     Herd,
 }
 
 impl Prefork {
+    fn new(waiting: Waiting) -> Self {
+        Self { waiting, gates: Gates::default() }
+    }
+
+    /// Only one listener can be waited for in `accept(2)`.
+    fn waits_in_accept(&self, listeners: usize) -> bool {
+        self.waiting == Waiting::Blocking && listeners == 1
+    }
+
+    /// Workers wait in `accept(2)` itself: four system calls per connection, and the kernel wakes who has
+    /// waited longest, so that idle workers are asked in turn. For the blocking runtime; with several
+    /// addresses, of which `accept(2)` takes one, workers wait as [`exclusive`](Self::exclusive) does.
+    ///
+    /// A worker is called away from its wait by a signal (SIGURG), which the kernel sends it when the
+    /// supervisor has something to say: see [`Interruptible`](forkherd_core::Interruptible).
+    #[must_use]
+    pub fn blocking() -> Self {
+        Self::new(Waiting::Blocking)
+    }
+
+    /// As [`exclusive`](Self::exclusive), but a worker that has [`SLACK`] connections more than the one
+    /// with the fewest leaves the line until others have caught up: for event loops whose connections
+    /// stay.
+    ///
+    /// Workers learn the fewest from the supervisor, which refreshes it at least every 5 ms while any
+    /// gate is closed, and looks at once when one closes.
+    #[must_use]
+    pub fn gated() -> Self {
+        Self::new(Waiting::Gated)
+    }
+
     /// Workers wait with `EPOLLEXCLUSIVE` (Linux 4.5): the kernel wakes one of them.
     ///
     /// It asks them in the order in which they began to watch, so an idle herd sends everything to the
     /// first: warm caches for one-at-a-time workers, uneven load for connections that stay.
     #[must_use]
     pub fn exclusive() -> Self {
-        Self { waiting: Waiting::Exclusive }
+        Self::new(Waiting::Exclusive)
     }
 
     /// As [`exclusive`](Self::exclusive), but a worker that took a connection leaves the line and joins it
@@ -90,7 +132,7 @@ impl Prefork {
     /// come meanwhile.
     #[must_use]
     pub fn rotating() -> Self {
-        Self { waiting: Waiting::Rotating }
+        Self::new(Waiting::Rotating)
     }
 
     /// Every connection wakes every idle worker, and all but one find nothing: the bad example. With
@@ -98,7 +140,7 @@ impl Prefork {
     /// as much.
     #[must_use]
     pub fn herd() -> Self {
-        Self { waiting: Waiting::Herd }
+        Self::new(Waiting::Herd)
     }
 }
 
@@ -109,15 +151,42 @@ impl Strategy for Prefork {
 
     fn fits(&self, plan: &Plan) -> Result<Needs, Unsupported> {
         let listeners = plan.listeners.len() as u64;
+        let refuse = |why: &str| Err(Unsupported(why.to_owned()));
+        match self.waiting {
+            Waiting::Blocking if !plan.runtime.is_one_at_a_time() => {
+                return refuse(
+                    "`blocking` waits in accept(2), where an event loop cannot serve what it has; use \
+                     `exclusive`",
+                );
+            }
+            Waiting::Gated if plan.runtime.is_one_at_a_time() => {
+                return refuse(
+                    "`gated` compares how many connections workers have, and one that serves one at a \
+                     time never has more than that; use `exclusive`",
+                );
+            }
+            _ => {}
+        }
+        let waits_in_accept = self.waits_in_accept(plan.listeners.len());
         // A worker holds each listener twice: as inherited until it is open, and as watched.
-        Ok(Needs { supervisor_descriptors: listeners, worker_descriptors: 2 * listeners })
+        Ok(Needs {
+            supervisor_descriptors: listeners,
+            // `blocking`: watched, waited on, kept, and what takes its place.
+            worker_descriptors: 2 * listeners + if waits_in_accept { 3 } else { 0 },
+            blocking_listeners: waits_in_accept,
+        })
     }
 
     fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {
         setup.listen()
     }
 
-    fn provision(&mut self, setup: &mut Setup<'_>, _worker: WorkerId) -> io::Result<Inherit> {
+    fn provision(&mut self, setup: &mut Setup<'_>, worker: WorkerId) -> io::Result<Inherit> {
+        if self.waiting == Waiting::Gated
+            && let Some(view) = setup.view()
+        {
+            self.gates.add(worker, view);
+        }
         let mut inherit = Inherit::new();
         for (index, listener) in setup.listeners().iter().enumerate() {
             inherit.add(listener_name(index), listener)?;
@@ -126,7 +195,33 @@ impl Strategy for Prefork {
     }
 
     fn open(&self, inherited: &Inherited) -> io::Result<Box<dyn Acceptor>> {
+        if self.waits_in_accept(inherited.listeners()) {
+            return Ok(Box::new(BlockingAcceptor::open(inherited)?));
+        }
         Ok(Box::new(PreforkAcceptor::open(inherited, self.waiting)?))
+    }
+
+    fn admit(&mut self, worker: WorkerId) -> io::Result<()> {
+        self.gates.listens(worker, true);
+        Ok(())
+    }
+
+    fn avoid(&mut self, worker: WorkerId, on: bool) -> io::Result<()> {
+        self.gates.listens(worker, !on);
+        Ok(())
+    }
+
+    fn retire(&mut self, worker: WorkerId) -> io::Result<()> {
+        self.gates.remove(worker);
+        Ok(())
+    }
+
+    fn release(&mut self, worker: WorkerId) {
+        self.gates.remove(worker);
+    }
+
+    fn upkeep(&mut self, pokes: &mut Vec<WorkerId>) -> Option<Duration> {
+        self.gates.look(pokes)
     }
 }
 

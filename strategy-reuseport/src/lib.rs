@@ -163,15 +163,16 @@ impl Strategy for Reuseport {
         // Every worker holds every slot's listeners, so that it can cover any of them; twice, as inherited
         // until it is open, and as watched. The supervisor holds one of each group for its steering.
         let addresses = plan.listeners.len() as u64;
-        let listeners = addresses * u64::from(plan.workers);
+        let listeners = addresses * u64::from(plan.slots);
         Ok(Needs {
             supervisor_descriptors: listeners + addresses,
             worker_descriptors: 2 * listeners,
+            ..Needs::default()
         })
     }
 
     fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {
-        let slots = setup.plan().workers;
+        let slots = setup.plan().slots;
         self.seats = Seats::new(slots);
         setup.listen_per_slot()?;
         self.steered.prepare(slots, setup.slot_listeners(SlotId(0)))
@@ -179,7 +180,7 @@ impl Strategy for Reuseport {
 
     fn provision(&mut self, setup: &mut Setup<'_>, _worker: WorkerId) -> io::Result<Inherit> {
         let mut inherit = Inherit::new();
-        for slot in (0..setup.plan().workers).map(SlotId) {
+        for slot in (0..setup.plan().slots).map(SlotId) {
             for (index, listener) in setup.slot_listeners(slot).iter().enumerate() {
                 inherit.add(listener_name(slot, index), listener)?;
             }

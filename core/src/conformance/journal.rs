@@ -43,6 +43,7 @@ impl Said {
             },
             Notice::RestartDone => Self::RestartDone,
             Notice::RestartAborted { worker } => Self::RestartAborted(worker),
+            Notice::Hung { .. } | Notice::Recovered { .. } | Notice::Remark { .. } => return None,
         })
     }
 }

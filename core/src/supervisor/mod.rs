@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -20,6 +20,7 @@ use rustix::time::Timespec;
 
 pub use self::process::ExitStatus;
 use self::process::{Change, Process, Spawner};
+use self::pulse::{Pulse, Rule};
 use self::state::{Action, Event, KillReason, Outcome, Settings, State};
 use crate::acceptor::{AcceptFault, Interest, SourceId, Streak, Wake};
 use crate::board::{Leaving, View};
@@ -27,11 +28,12 @@ use crate::error::Error;
 use crate::id::{SlotId, WorkerId};
 use crate::notice::Notice;
 use crate::pool::Pool;
-use crate::strategy::{Plan, Setup, Strategy};
+use crate::strategy::{Needs, Plan, Setup, Strategy};
 use crate::worker::READY;
 
 pub(crate) mod backoff;
 mod process;
+mod pulse;
 pub(crate) mod state;
 
 /// Most connections handed on between two looks at everything else.
@@ -43,8 +45,10 @@ const EVENTS: usize = 64;
 pub(crate) struct Job<'a> {
     pub(crate) service: &'a str,
     pub(crate) plan: &'a Plan,
+    pub(crate) needs: Needs,
     pub(crate) settings: Settings,
     pub(crate) detect_stopped: bool,
+    pub(crate) hung_after: Option<Duration>,
     pub(crate) strategy: &'a mut dyn Strategy,
     pub(crate) observer: &'a mut dyn FnMut(&Notice<'_>),
 }
@@ -76,6 +80,10 @@ struct Supervisor<'a> {
     interest: Interest,
     joined: Vec<bool>,
     dispatch_paused_until: Option<Instant>,
+    /// When the strategy wants to look after things.
+    upkeep_at: Option<Instant>,
+    /// When to look whether workers hang.
+    pulse_at: Option<Instant>,
     streak: Streak,
     /// The service was asked to end while the dispatcher still had something to hand on.
     ending_since: Option<Instant>,
@@ -124,8 +132,12 @@ impl Token {
 impl<'a> Supervisor<'a> {
     fn new(job: Job<'a>) -> Result<Self, Error> {
         let mut pool = Pool::default();
-        let mut setup = Setup { plan: job.plan, pool: &mut pool, view: None };
+        let mut setup = Setup { plan: job.plan, needs: job.needs, pool: &mut pool, view: None };
         job.strategy.prepare(&mut setup).map_err(Error::Prepare)?;
+        for text in job.strategy.remarks() {
+            tracing::warn!(strategy = job.strategy.name(), "{text}");
+            (job.observer)(&Notice::Remark { text: &text });
+        }
 
         let failed = |e: Errno| Error::system("setting up the supervisor", e);
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(failed)?;
@@ -137,7 +149,8 @@ impl<'a> Supervisor<'a> {
         epoll::add(&epoll, &kick, Token::Kick.pack(), EventFlags::IN).map_err(failed)?;
 
         let sources = job.strategy.dispatcher().map_or(0, |d| d.sources().len());
-        let spawner = Spawner::new(job.service, &pool.names(), job.plan.workers)?;
+        let heartbeat = job.hung_after.map(Rule::period);
+        let spawner = Spawner::new(job.service, &pool.names(), job.plan.slots, heartbeat)?;
         Ok(Self {
             state: State::new(job.settings.clone()),
             job,
@@ -151,6 +164,8 @@ impl<'a> Supervisor<'a> {
             interest: Interest::all(sources),
             joined: vec![false; sources],
             dispatch_paused_until: None,
+            upkeep_at: None,
+            pulse_at: None,
             streak: Streak::default(),
             ending_since: None,
             outcome: None,
@@ -167,6 +182,9 @@ impl<'a> Supervisor<'a> {
 
     fn run(&mut self) -> Result<(), Error> {
         let failed = |e: io::Error| Error::system("the supervisor's loop", e);
+        self.look_after();
+        self.pulse_at =
+            self.job.hung_after.and_then(|after| Instant::now().checked_add(Rule::period(after)));
         let first = self.state.start(Instant::now());
         self.perform(first);
         while self.outcome.is_none() {
@@ -195,6 +213,14 @@ impl<'a> Supervisor<'a> {
             if now_wanted || !ready.is_empty() {
                 self.dispatch(&ready);
             }
+            if tokens.contains(&Token::Kick)
+                || self.upkeep_at.is_some_and(|at| at <= Instant::now())
+            {
+                self.look_after();
+            }
+            if self.pulse_at.is_some_and(|at| at <= Instant::now()) {
+                self.feel_pulses();
+            }
             self.finish_ending();
             // As long as more may have been said than one wait tells, no clock is believed: a `Ready` that
             // waits to be read must not become a start that took too long.
@@ -214,10 +240,16 @@ impl<'a> Supervisor<'a> {
     fn timeout(&self) -> Option<Timespec> {
         let drain_timeout = self.job.settings.drain_timeout;
         let ending = self.ending_since.and_then(|since| since.checked_add(drain_timeout));
-        let next = [self.state.deadline(), self.dispatch_paused_until, ending]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let next = [
+            self.state.deadline(),
+            self.dispatch_paused_until,
+            self.upkeep_at,
+            self.pulse_at,
+            ending,
+        ]
+        .into_iter()
+        .flatten()
+        .min()?;
         Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
     }
 
@@ -293,6 +325,16 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// The strategy's own timer.
+    fn look_after(&mut self) {
+        let mut pokes = Vec::new();
+        let after = self.job.strategy.upkeep(&mut pokes);
+        self.upkeep_at = after.and_then(|after| Instant::now().checked_add(after));
+        for process in pokes.iter().filter_map(|worker| self.processes.get(worker)) {
+            process.poke();
+        }
+    }
+
     fn finish_ending(&mut self) {
         let Some(since) = self.ending_since else { return };
         let done = self.job.strategy.dispatcher().is_none_or(|dispatcher| dispatcher.is_done());
@@ -325,15 +367,66 @@ impl<'a> Supervisor<'a> {
                 continue;
             }
             let Some(process) = self.processes.get_mut(&worker) else { continue };
+            let avoided = process.is_avoided();
             process.stopped = stopped;
-            if !process.ready {
-                continue;
+            self.avoid_anew(worker, avoided);
+        }
+    }
+
+    /// Looks whether workers get on. What one wait did not tell may be that they do, so nobody is called
+    /// hung for a supervisor that was stopped itself: the first look after a long time only begins anew.
+    fn feel_pulses(&mut self) {
+        let Some(after) = self.job.hung_after else { return };
+        let now = Instant::now();
+        let period = Rule::period(after);
+        let late = self.pulse_at.is_some_and(|at| now.saturating_duration_since(at) > after);
+        self.pulse_at = now.checked_add(period);
+        let runtime = self.job.plan.runtime;
+        let has_heartbeat = !runtime.is_one_at_a_time();
+        let rule = Rule { after, has_heartbeat, lanes: u64::from(runtime.lanes()) };
+        let mut changed = Vec::new();
+        for (&worker, process) in self.processes.iter_mut().filter(|(_, p)| p.ready && !p.draining)
+        {
+            let sign = process.sign();
+            let avoided = process.is_avoided();
+            match &mut process.pulse {
+                Some(pulse) if !late || pulse.hung => {
+                    if pulse.feel(sign, rule, now) {
+                        changed.push((worker, pulse.hung, avoided));
+                    }
+                }
+                pulse => *pulse = Some(Pulse::new(sign, now)),
             }
-            log_failure(worker, "avoid", self.job.strategy.avoid(worker, stopped));
-            self.tell_cover();
-            if stopped {
-                self.poke_all();
+        }
+        for (worker, hung, avoided) in changed {
+            let (slot, generation) = (worker.slot.0, worker.generation);
+            if hung {
+                tracing::warn!(
+                    slot,
+                    generation,
+                    ?after,
+                    "worker hangs: nothing was done for too long"
+                );
+                (self.job.observer)(&Notice::Hung { worker });
+            } else {
+                tracing::info!(slot, generation, "worker goes on");
+                (self.job.observer)(&Notice::Recovered { worker });
             }
+            self.avoid_anew(worker, avoided);
+        }
+    }
+
+    /// Tells the strategy if a worker is to be avoided now and was not, or the other way round.
+    fn avoid_anew(&mut self, worker: WorkerId, before: bool) {
+        let Some(process) = self.processes.get(&worker) else { return };
+        let avoided = process.is_avoided();
+        if !process.ready || avoided == before {
+            return;
+        }
+        log_failure(worker, "avoid", self.job.strategy.avoid(worker, avoided));
+        self.tell_cover();
+        if avoided {
+            self.poke_all();
         }
     }
 
@@ -412,7 +505,8 @@ impl<'a> Supervisor<'a> {
         let (board, own_page, supervisor_page) = crate::board::Board::create()?;
         board.set_cover(&self.covered);
         let view = Some(View(board.clone()));
-        let mut setup = Setup { plan: self.job.plan, pool: &mut self.pool, view };
+        let Job { plan, needs, .. } = self.job;
+        let mut setup = Setup { plan, needs, pool: &mut self.pool, view };
         let inherit = self.job.strategy.provision(&mut setup, worker)?;
         let started =
             self.spawner.spawn(worker, inherit, &own_page, &supervisor_page, &self.kick, board);
@@ -514,7 +608,8 @@ impl<'a> Supervisor<'a> {
 
     /// A wake-up may have died, or been stopped, with its worker: everybody else looks once.
     fn poke_all(&self) {
-        for process in self.processes.values().filter(|p| p.ready && !p.draining && !p.stopped) {
+        for process in self.processes.values().filter(|p| p.ready && !p.draining && !p.is_avoided())
+        {
             process.poke();
         }
     }

@@ -7,17 +7,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::pulse::{Pulse, Sign};
 use crate::board::{Board, Counts, Leaving};
 use crate::connection::ListenerName;
 use crate::error::Error;
 use crate::id::{SlotId, WorkerId};
 use crate::inherit::{
-    ENV_FDS, ENV_LISTENERS, ENV_SERVICE, ENV_SLOTS, ENV_SUPERVISOR, ENV_WORKER, Inherit,
+    ENV_FDS, ENV_HEARTBEAT, ENV_LISTENERS, ENV_SERVICE, ENV_SLOTS, ENV_SUPERVISOR, ENV_WORKER,
+    Inherit,
 };
 use crate::listener::ListenSpec;
 use crate::sys;
@@ -69,7 +72,10 @@ pub(super) struct Process {
     /// Admitted.
     pub(super) ready: bool,
     pub(super) draining: bool,
+    /// By a signal.
     pub(super) stopped: bool,
+    /// Once it was looked at.
+    pub(super) pulse: Option<Pulse>,
 }
 
 impl Process {
@@ -83,6 +89,16 @@ impl Process {
 
     pub(super) fn control(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
+    }
+
+    /// Stopped or hung: it gets nothing, for now.
+    pub(super) fn is_avoided(&self) -> bool {
+        self.stopped || self.pulse.is_some_and(|pulse| pulse.hung)
+    }
+
+    pub(super) fn sign(&self) -> Sign {
+        let counts = self.board.counts();
+        Sign { taken: counts.taken, completed: counts.completed, beat: self.board.beat() }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -159,6 +175,7 @@ pub(super) struct Spawner {
     arguments: Vec<OsString>,
     listeners: String,
     slots: u32,
+    heartbeat: Option<Duration>,
 }
 
 impl Spawner {
@@ -166,6 +183,7 @@ impl Spawner {
         service: &str,
         listeners: &[ListenerName],
         slots: u32,
+        heartbeat: Option<Duration>,
     ) -> Result<Self, Error> {
         let mut specs = Vec::new();
         for listener in listeners {
@@ -178,6 +196,7 @@ impl Spawner {
             arguments: std::env::args_os().skip(1).collect(),
             listeners: specs.join(","),
             slots,
+            heartbeat,
         })
     }
 
@@ -206,6 +225,7 @@ impl Spawner {
             .env(ENV_SERVICE, &self.service)
             .env(ENV_LISTENERS, &self.listeners)
             .env(ENV_SLOTS, self.slots.to_string())
+            .env(ENV_HEARTBEAT, self.heartbeat.map_or(0, |period| period.as_millis()).to_string())
             .env(ENV_FDS, inherit.to_env())
             .stdin(Stdio::null())
             // Of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which then decides.
@@ -229,6 +249,7 @@ impl Spawner {
                 ready: false,
                 draining: false,
                 stopped: false,
+                pulse: None,
             }),
             Err(error) => {
                 let mut child = child;

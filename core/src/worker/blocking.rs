@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::lane::Wait;
 use super::sealed::Sealed;
 use super::{Runtime, Turn, WorkerSetup, note_outcome};
 use crate::connection::Connection;
@@ -47,16 +48,23 @@ where
     fn serve(mut self, setup: WorkerSetup, mut lane: Lane) -> Result<(), Error> {
         let worker = setup.meter.worker();
         let failed = |source| Error::Serve { worker, source };
-        let mut wait = lane.arm().map_err(failed)?;
+        lane.wait_in_acceptor().map_err(failed)?;
+        let mut wait = if lane.waits() { Wait::Not } else { lane.arm().map_err(failed)? };
         lane.report_ready().map_err(failed)?;
         loop {
-            let event = lane.wait(wait).map_err(failed)?;
-            match lane.turn(event).map_err(failed)? {
+            let turn = if lane.waits() {
+                lane.turn_waiting()
+            } else {
+                lane.wait(wait).and_then(|event| lane.turn(event))
+            };
+            match turn.map_err(failed)? {
                 Turn::Serve(connection) => note_outcome(&setup.meter, (self.handler)(connection)),
                 Turn::Again => {}
                 Turn::Drained | Turn::Orphaned => return Ok(()),
             }
-            wait = lane.arm().map_err(failed)?;
+            if !lane.waits() {
+                wait = lane.arm().map_err(failed)?;
+            }
         }
     }
 }

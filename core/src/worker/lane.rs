@@ -11,8 +11,6 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-#[cfg(feature = "tokio")]
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +22,9 @@ use rustix::time::Timespec;
 
 use super::{POKE, READY, Turn};
 use crate::acceptor::{AcceptFault, Acceptor, Interest, Load, SourceId, Streak, Wake};
-use crate::connection::Meter;
+use crate::connection::{Connection, Meter};
 use crate::id::SlotId;
+use crate::sys::signal_on_input;
 
 /// Token of the control channel; sources have their index.
 const CONTROL: u64 = u64::MAX;
@@ -61,6 +60,8 @@ pub struct Lane {
     room: Option<Room>,
     /// There was room at the last `arm`.
     has_room: bool,
+    /// The acceptor waits by itself.
+    waits: bool,
 }
 
 impl Lane {
@@ -91,13 +92,69 @@ impl Lane {
             streak: Streak::default(),
             room: None,
             has_room: true,
+            waits: false,
         })
+    }
+
+    /// For one-at-a-time runtimes: lets the acceptor wait by itself, if it can. From then on
+    /// [`turn_waiting`](Self::turn_waiting) takes the place of `arm`, `wait` and `turn`, for as long as
+    /// this is what [`waits`](Self::waits) says.
+    pub(crate) fn wait_in_acceptor(&mut self) -> io::Result<()> {
+        self.waits = self.acceptor.waiter().is_some();
+        if self.waits {
+            signal_on_input(&self.control)?;
+            // What was said before no signal told.
+            self.poked = true;
+        }
+        Ok(())
+    }
+
+    /// Whether the acceptor waits by itself.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// One wait of the acceptor, and what it brought.
+    pub(crate) fn turn_waiting(&mut self) -> io::Result<Turn> {
+        if std::mem::take(&mut self.poked)
+            && let Some(turn) = self.control()?
+        {
+            // A poke is answered by the wait itself, which looks first.
+            self.poked = false;
+            self.waits &= !self.draining;
+            return Ok(turn);
+        }
+        let Some(waiter) = self.acceptor.waiter() else {
+            self.waits = false;
+            return Ok(Turn::Again);
+        };
+        match waiter.accept_waiting() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.poked = true,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.waits = false,
+            taken => {
+                let turn = self.taken(taken)?;
+                // There is nothing else to do meanwhile, and a control message ends it early.
+                if let Some(pause) = self.pause() {
+                    self.wait(Wait::For(pause))?;
+                    self.pause_until = None;
+                    self.poked = true;
+                }
+                return Ok(turn);
+            }
+        }
+        Ok(Turn::Again)
     }
 
     /// What a runtime with a reactor of its own watches.
     #[cfg(feature = "tokio")]
-    pub(crate) fn epoll(&self) -> BorrowedFd<'_> {
-        (*self.epoll).as_fd()
+    pub(crate) fn epoll(&self) -> &Arc<OwnedFd> {
+        &self.epoll
+    }
+
+    /// Whether others wait for the same sources, so that a thread should do it for us.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_contested(&self) -> bool {
+        self.acceptor.is_contested()
     }
 
     /// Tells the supervisor that this worker serves. After the first [`arm`](Self::arm), so that it is
@@ -139,7 +196,11 @@ impl Lane {
         let work = self.interest.wants_now()
             || !self.ready.is_empty()
             || (self.has_room && (self.poked || (self.draining && !self.blocked)));
-        Ok(if work { Wait::Not } else { Wait::ForEver })
+        Ok(match self.interest.wants_recheck() {
+            _ if work => Wait::Not,
+            Some(after) => Wait::For(after),
+            None => Wait::ForEver,
+        })
     }
 
     /// What is left of a pause after resources ran out.
@@ -184,12 +245,7 @@ impl Lane {
             Wait::For(duration) => Timespec::try_from(duration).ok(),
             Wait::ForEver => None,
         };
-        let mut buffer = [MaybeUninit::<Event>::uninit(); 1];
-        match epoll::wait(&*self.epoll, &mut buffer, timeout.as_ref()) {
-            Ok((events, _)) => Ok(events.first().map(|event| event.data.u64())),
-            Err(Errno::INTR) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        wait_for_one(&self.epoll, timeout.as_ref())
     }
 
     /// Step 3: what the event, and all that is owed, bring.
@@ -246,7 +302,12 @@ impl Lane {
 
     fn take(&mut self) -> io::Result<Turn> {
         self.blocked = false;
-        match self.acceptor.try_accept() {
+        let taken = self.acceptor.try_accept();
+        self.taken(taken)
+    }
+
+    fn taken(&mut self, taken: io::Result<Option<Connection>>) -> io::Result<Turn> {
+        match taken {
             Ok(Some(connection)) => {
                 self.streak.end();
                 Ok(Turn::Serve(connection))
@@ -284,6 +345,16 @@ impl Lane {
     #[cfg(feature = "tokio")]
     pub(crate) fn resume(&mut self) {
         self.pause_until = None;
+    }
+}
+
+/// One event of a lane's epoll, if one comes in time and no signal before it.
+pub(crate) fn wait_for_one(epoll: &OwnedFd, timeout: Option<&Timespec>) -> io::Result<Option<u64>> {
+    let mut buffer = [MaybeUninit::<Event>::uninit(); 1];
+    match epoll::wait(epoll, &mut buffer, timeout) {
+        Ok((events, _)) => Ok(events.first().map(|event| event.data.u64())),
+        Err(Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -17,6 +18,8 @@ use crate::strategy::{RuntimeKind, Strategy};
 
 mod blocking;
 mod lane;
+#[cfg(feature = "tokio")]
+mod lookout;
 #[cfg(feature = "tokio")]
 mod tokio;
 
@@ -61,6 +64,9 @@ pub(crate) mod sealed {
 #[derive(Debug)]
 pub struct WorkerSetup {
     pub(crate) meter: Meter,
+    /// How often an event loop has to show that it turns.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "for event loops"))]
+    pub(crate) heartbeat: Option<Duration>,
 }
 
 /// Runs this process as a worker, until it has drained or its supervisor is gone.
@@ -106,7 +112,7 @@ pub(crate) fn run(
     drop(inherited);
     let lane = Lane::new(acceptor, control, meter.clone())
         .map_err(|source| Error::Open { worker, source })?;
-    runtime.serve(WorkerSetup { meter }, lane)
+    runtime.serve(WorkerSetup { meter, heartbeat: legacy.heartbeat }, lane)
 }
 
 fn take(fds: &mut BTreeMap<String, OwnedFd>, name: &str) -> Result<OwnedFd, Error> {

@@ -1,12 +1,14 @@
 //! The tokio runtime: many connections at a time on one thread, built in the worker.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,9 +19,10 @@ use ::tokio::sync::Notify;
 use ::tokio::task::{LocalSet, yield_now};
 
 use super::lane::Wait;
+use super::lookout::Lookout;
 use super::sealed::Sealed;
 use super::{Lane, Runtime, Turn, WorkerSetup, note_outcome};
-use crate::connection::{Connection, Info, ListenerName, Serving};
+use crate::connection::{Connection, Info, ListenerName, Meter, Serving};
 use crate::error::Error;
 use crate::id::WorkerId;
 use crate::strategy::RuntimeKind;
@@ -30,8 +33,9 @@ use crate::sys::watch;
 /// The runtime is built in the worker, after the start: tokio forbids its use in a child of a process
 /// that used it. Each connection is a task of its own; futures need not be `Send`.
 ///
-/// Its accept lane is watched through tokio's epoll, where `EPOLLEXCLUSIVE` is lost: on a *shared*
-/// listener every idle worker wakes for each connection (a herd).
+/// tokio's epoll would watch the lane's, and there `EPOLLEXCLUSIVE` is lost: on a *shared* listener every
+/// idle worker would wake for each connection (a herd). Where workers share listeners, a second thread
+/// waits for the lane and wakes the runtime; it runs no code of yours.
 #[derive(Debug)]
 pub struct Tokio<H> {
     handler: H,
@@ -66,12 +70,29 @@ where
         let runtime =
             ::tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let local = LocalSet::new();
-        let end = local.block_on(&runtime, accept(setup, lane, self.handler)).map_err(failed)?;
+        let (meter, period) = (setup.meter.clone(), setup.heartbeat);
+        let end = local
+            .block_on(&runtime, async {
+                ::tokio::select! {
+                    end = accept(setup, lane, self.handler) => end,
+                    never = beat(&meter, period) => match never {},
+                }
+            })
+            .map_err(failed)?;
         if end == End::Drained {
             // Only the tasks are left; each is one connection in service.
             runtime.block_on(local);
         }
         Ok(())
+    }
+}
+
+/// Shows that the loop turns.
+async fn beat(meter: &Meter, period: Option<Duration>) -> Infallible {
+    let Some(period) = period else { return std::future::pending().await };
+    loop {
+        meter.board().beat();
+        ::tokio::time::sleep(period).await;
     }
 }
 
@@ -115,7 +136,11 @@ where
     let handler = Rc::new(handler);
     let ended = Rc::new(Notify::new());
     let drain = Rc::new(Drain::default());
-    let watched = watch(rustix::io::dup(lane.epoll())?)?;
+    let watched = if lane.is_contested() {
+        Watched::ByThread(Lookout::start(Arc::clone(lane.epoll()))?)
+    } else {
+        Watched::ByReactor(watch(rustix::io::dup(lane.epoll())?)?)
+    };
     let mut wait = lane.arm()?;
     lane.report_ready()?;
     loop {
@@ -151,7 +176,7 @@ where
 /// Waits until the lane's epoll has an event, the time is up, or a connection ended that had kept the
 /// lane from accepting.
 async fn idle(
-    watched: &AsyncFd<OwnedFd>,
+    watched: &Watched,
     wait: Wait,
     lane: &mut Lane,
     ended: &Notify,
@@ -166,7 +191,7 @@ async fn idle(
         }
     };
     ::tokio::select! {
-        event = next_event(watched, lane) => event.map(Some),
+        event = watched.next_event(lane) => event.map(Some),
         () = pause => Ok(None),
         () = ended.notified(), if limited => {
             lane.resume();
@@ -175,14 +200,26 @@ async fn idle(
     }
 }
 
-/// tokio watches edge-triggered: readiness is forgotten only after a look that found nothing, else what
-/// is still ready would never be told again.
-async fn next_event(watched: &AsyncFd<OwnedFd>, lane: &mut Lane) -> io::Result<u64> {
-    loop {
-        let mut guard = watched.readable().await?;
-        match lane.wait(Wait::Not)? {
-            Some(event) => return Ok(event),
-            None => guard.clear_ready(),
+/// Who watches the lane's epoll.
+enum Watched {
+    ByReactor(AsyncFd<OwnedFd>),
+    ByThread(Lookout),
+}
+
+impl Watched {
+    async fn next_event(&self, lane: &mut Lane) -> io::Result<u64> {
+        let watched = match self {
+            Self::ByReactor(watched) => watched,
+            Self::ByThread(lookout) => return lookout.next_event().await,
+        };
+        // tokio watches edge-triggered: readiness is forgotten only after a look that found nothing, else
+        // what is still ready would never be told again.
+        loop {
+            let mut guard = watched.readable().await?;
+            match lane.wait(Wait::Not)? {
+                Some(event) => return Ok(event),
+                None => guard.clear_ready(),
+            }
         }
     }
 }

@@ -26,11 +26,7 @@ pub(super) fn same(stage: &Stage) -> Outcome {
     if !supervisor.iter().any(|link| link.contains(STRAY)) {
         return Err(format!("the trial's own trap is not set: {supervisor:?}"));
     }
-    let mut workers = Vec::new();
-    for seat in herd.wait_full(WORKERS)? {
-        workers.push(proc::descriptors(seat.pid).map_err(failed)?);
-    }
-    let first = workers[0].clone();
+    let first = proc::descriptors(herd.wait_full(WORKERS)?[0].pid).map_err(failed)?;
     if first.iter().any(|link| link.contains(STRAY)) {
         return Err(format!("inherited by accident: {first:?}"));
     }
@@ -40,8 +36,15 @@ pub(super) fn same(stage: &Stage) -> Outcome {
         }
         Err(format!("{what} holds\n{found:?}, instead of\n{expected:?}"))
     };
-    for other in &workers {
-        same("another worker of the first generation", other, &first)?;
+    // One that was just poked may have something in hand, too.
+    let settled = |who: &str, pid: u32, expected: &[String]| {
+        poll_until("the same descriptors", || {
+            Ok((proc::descriptors(pid)? == expected).then_some(()))
+        })
+        .or_else(|_| same(who, &proc::descriptors(pid).map_err(failed)?, expected))
+    };
+    for other in herd.wait_full(WORKERS)? {
+        settled("another worker of the first generation", other.pid, &first)?;
     }
 
     for kill in 0..KILLS {
@@ -58,15 +61,9 @@ pub(super) fn same(stage: &Stage) -> Outcome {
     all_answered(crowd(herd.address()?, 50, "serve")?)?;
 
     // Whoever answered last may still have that connection in hand: look until it has let go.
-    let settled = |pid: u32, expected: &[String]| {
-        poll_until("the descriptors of before", || {
-            Ok((proc::descriptors(pid)? == expected).then_some(()))
-        })
-        .or_else(|_| same("somebody", &proc::descriptors(pid).map_err(failed)?, expected))
-    };
-    settled(herd.pid(), &supervisor)?;
+    settled("the supervisor", herd.pid(), &supervisor)?;
     for seat in herd.wait_full(WORKERS)? {
-        settled(seat.pid, &first)?;
+        settled("a worker", seat.pid, &first)?;
     }
     stage.report(&format!("supervisor {}, worker {}: {first:?}", supervisor.len(), first.len()));
     herd.finish()?;

@@ -1,0 +1,115 @@
+//! Whether a worker hangs: it is alive and nothing gets done.
+//!
+//! A worker that a signal stopped is told by SIGCHLD. One whose handler loops for ever, or sleeps where it
+//! should not, shows only in what its page no longer counts. Pure: the loop looks at the pages, this says
+//! what they mean.
+
+use std::time::{Duration, Instant};
+
+/// What a worker's page says about its progress.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Sign {
+    pub(super) taken: u64,
+    pub(super) completed: u64,
+    /// Turns of its event loop's heartbeat; 0 where there is none.
+    pub(super) beat: u64,
+}
+
+/// When a worker counts as hung.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    /// Without progress for so long.
+    pub(super) after: Duration,
+    /// It has an event loop, whose heartbeat never pauses. A worker without one may wait for ever: only
+    /// one that is busy on all its lanes can hang.
+    pub(super) has_heartbeat: bool,
+    pub(super) lanes: u64,
+}
+
+impl Rule {
+    /// How often to look, and how often a heart beats: four times within the time allowed, at least once
+    /// a second.
+    pub(super) fn period(after: Duration) -> Duration {
+        (after / 4).clamp(Duration::from_millis(1), Duration::from_secs(1))
+    }
+}
+
+/// What is known of one ready worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pulse {
+    last: Sign,
+    since: Instant,
+    pub(super) hung: bool,
+}
+
+impl Pulse {
+    pub(super) fn new(sign: Sign, now: Instant) -> Self {
+        Self { last: sign, since: now, hung: false }
+    }
+
+    /// Takes a look; true if `hung` has changed.
+    pub(super) fn feel(&mut self, sign: Sign, rule: Rule, now: Instant) -> bool {
+        let busy = sign.taken.saturating_sub(sign.completed) >= rule.lanes;
+        if sign != self.last || !(busy || rule.has_heartbeat) {
+            self.last = sign;
+            self.since = now;
+        }
+        let hung = now.saturating_duration_since(self.since) >= rule.after;
+        std::mem::replace(&mut self.hung, hung) != hung
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: Rule = Rule { after: Duration::from_millis(250), has_heartbeat: false, lanes: 1 };
+
+    /// `signs`: milliseconds since the start, taken, completed, beat. Gives the times of change.
+    fn check(rule: Rule, signs: &[(u64, u64, u64, u64)], expected: &[(u64, bool)]) {
+        let start = Instant::now();
+        let mut pulse = Pulse::new(Sign::default(), start);
+        let changes: Vec<_> = signs
+            .iter()
+            .filter_map(|&(at, taken, completed, beat)| {
+                let now = start + Duration::from_millis(at);
+                let sign = Sign { taken, completed, beat };
+                pulse.feel(sign, rule, now).then_some((at, pulse.hung))
+            })
+            .collect();
+        assert_eq!(changes, expected, "{signs:?}");
+    }
+
+    #[test]
+    fn a_worker_that_waits_may_wait_for_ever() {
+        check(RULE, &[(60, 0, 0, 0), (10_000, 0, 0, 0), (20_000, 5, 5, 0), (40_000, 5, 5, 0)], &[]);
+    }
+
+    #[test]
+    fn one_that_is_busy_with_the_same_connection_for_too_long_hangs_until_it_goes_on() {
+        let signs =
+            [(100, 1, 0, 0), (300, 1, 0, 0), (350, 1, 0, 0), (900, 1, 0, 0), (950, 2, 1, 0)];
+        check(RULE, &signs, &[(350, true), (950, false)]);
+    }
+
+    #[test]
+    fn with_several_lanes_all_have_to_be_busy() {
+        let two = Rule { lanes: 2, ..RULE };
+        check(two, &[(100, 1, 0, 0), (1_000, 1, 0, 0)], &[]);
+        check(two, &[(100, 2, 0, 0), (1_000, 2, 0, 0)], &[(1_000, true)]);
+    }
+
+    #[test]
+    fn an_event_loop_hangs_when_its_heart_stops_whatever_it_serves() {
+        let rule = Rule { has_heartbeat: true, ..RULE };
+        check(rule, &[(60, 9, 0, 1), (120, 9, 0, 2), (5_000, 9, 0, 3)], &[]);
+        check(rule, &[(60, 0, 0, 1), (400, 0, 0, 1), (500, 0, 0, 2)], &[(400, true), (500, false)]);
+    }
+
+    #[test]
+    fn a_look_comes_four_times_within_the_time_and_once_a_second() {
+        assert_eq!(Rule::period(Duration::from_millis(400)), Duration::from_millis(100));
+        assert_eq!(Rule::period(Duration::from_secs(30)), Duration::from_secs(1));
+        assert_eq!(Rule::period(Duration::ZERO), Duration::from_millis(1));
+    }
+}
