@@ -63,7 +63,6 @@ fn core_does_without() {
         ("waitpid", "children are reaped by pidfd, which is never somebody else's"),
         ("kill_process", "children are signalled by pidfd, which is never somebody else's"),
         ("getpeername", "who the peer is comes with accept or with the message"),
-        ("fork", "a worker is a program started anew"),
         ("Mutex", "no lock lives in memory that processes share; threads are the runtimes' alone"),
         ("RwLock", "as Mutex"),
         ("Condvar", "as Mutex"),

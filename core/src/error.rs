@@ -27,6 +27,12 @@ pub enum Error {
         /// What is possible.
         most: u32,
     },
+    /// A process of several threads cannot be forked.
+    #[error(
+        "workers cannot be forked from a process of {0} threads: call `run` before any thread is started, or \
+         let workers be this program started again (`Start::Again`)"
+    )]
+    Threads(usize),
     /// The strategy cannot serve this plan.
     #[error("strategy `{strategy}`: {reason}")]
     Unsupported {
@@ -126,6 +132,7 @@ impl Error {
                 | Self::DuplicateListener(_)
                 | Self::Workers { .. }
                 | Self::Unsupported { .. }
+                | Self::Threads(_)
         )
     }
 }

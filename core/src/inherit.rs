@@ -54,6 +54,10 @@ impl Inherit {
         Ok(())
     }
 
+    pub(crate) fn into_fds(self) -> BTreeMap<String, OwnedFd> {
+        self.fds
+    }
+
     pub(crate) fn numbers(&self) -> Vec<RawFd> {
         self.fds.values().map(AsRawFd::as_raw_fd).collect()
     }
@@ -109,6 +113,13 @@ impl Inherited {
     #[must_use]
     pub fn runtime(&self) -> RuntimeKind {
         self.runtime
+    }
+
+    /// How many lanes this worker accepts on: `open` is called once for each, and what is private to the
+    /// worker is shared by its lanes.
+    #[must_use]
+    pub fn lanes(&self) -> u32 {
+        self.runtime.lanes()
     }
 
     /// The counter every connection has to pass through.

@@ -66,6 +66,11 @@ pub enum Notice<'a> {
         /// A sentence.
         text: &'a str,
     },
+    /// There are to be so many workers from now on, on the slots below that number; those above drain.
+    Scaled {
+        /// How many.
+        workers: u32,
+    },
     /// A rolling restart has replaced every worker.
     RestartDone,
     /// A rolling restart ended early; from this slot on the old workers go on.

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::connection::ListenerName;
+use crate::id::SlotId;
 use crate::listener::ListenSpec;
 use crate::strategy::Plan;
 
@@ -58,7 +59,7 @@ impl Pool {
         for spec in &plan.listeners {
             let socket =
                 open(spec.address(), Group::Alone, plan).map_err(|error| explain(spec, error))?;
-            socket.set_nonblocking(!blocking)?;
+            socket.set_nonblocking(!(blocking || plan.is_foreign))?;
             self.plain.push(named(spec, socket)?);
         }
         Ok(())
@@ -76,10 +77,16 @@ impl Pool {
                 })
                 .map_err(|error| explain(spec, error))?;
             for (slot, socket) in self.by_slot.iter_mut().zip(members) {
+                socket.set_nonblocking(!plan.is_foreign)?;
                 slot.push(named(spec, socket)?);
             }
         }
         Ok(())
+    }
+
+    /// What a worker of this slot listens on, in the order of the plan.
+    pub(crate) fn of(&self, slot: SlotId) -> &[Listener] {
+        self.by_slot.get(slot.index()).map_or(&self.plain, |listeners| listeners)
     }
 
     /// The listeners by name, with their real addresses, in the order of the plan.
@@ -201,6 +208,7 @@ mod tests {
             workers,
             slots: workers,
             runtime: RuntimeKind::Blocking,
+            is_foreign: false,
             read_timeout: None,
         }
     }

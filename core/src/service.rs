@@ -7,11 +7,14 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::board::SLOTS_LIMIT;
 use crate::error::Error;
-use crate::inherit;
+use crate::handle::{Commands, Handle};
+use crate::inherit::{self, Legacy};
 use crate::listener::ListenSpec;
 use crate::notice::Notice;
-use crate::strategy::{Needs, Plan, Strategy};
+use crate::start::{Making, Program, Start};
+use crate::strategy::{Needs, Plan, RuntimeKind, Strategy};
 use crate::supervisor::{self, Job, backoff::Backoff, state::Settings};
+use crate::sys;
 use crate::worker::{self, Runtime};
 
 /// Longest a worker may take to drain before it is killed.
@@ -46,6 +49,8 @@ pub struct Service {
     detect_stopped: bool,
     hung_after: Option<Duration>,
     read_timeout: Option<Duration>,
+    commands: Option<(Handle, Commands)>,
+    start: Start,
     observer: Box<dyn FnMut(&Notice<'_>)>,
 }
 
@@ -74,6 +79,8 @@ impl Service {
             detect_stopped: true,
             hung_after: Some(HUNG_AFTER),
             read_timeout: None,
+            commands: None,
+            start: Start::default(),
             observer: Box::new(|_| {}),
         }
     }
@@ -147,6 +154,26 @@ impl Service {
         self
     }
 
+    /// How workers come to be: this program started again, if not set.
+    #[must_use]
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// A handle that scales, restarts and stops the service while it runs, from another thread or from the
+    /// observer.
+    ///
+    /// # Errors
+    /// That of `eventfd(2)`.
+    pub fn handle(&mut self) -> Result<Handle, Error> {
+        let (handle, _) = match &mut self.commands {
+            Some(commands) => commands,
+            none => none.insert(Commands::new().map_err(|e| Error::system("eventfd", e))?),
+        };
+        Ok(handle.clone())
+    }
+
     /// Supervisor · calls `observer` for everything that happens. It must not block: the supervisor
     /// waits for it.
     #[must_use]
@@ -159,7 +186,9 @@ impl Service {
     ///
     /// The supervisor returns when the service was ended by SIGTERM or SIGINT and every worker is gone.
     /// SIGHUP makes a rolling restart: slot by slot, each old worker leaves when its successor is ready.
-    /// Sent to a worker, these three have no effect: the supervisor decides who leaves.
+    /// SIGTTIN asks for one worker more, SIGTTOU for one less, within 1 and
+    /// [`max_workers`](Self::max_workers); wait for [`Notice::Scaled`] between two, because signals do not
+    /// queue. Sent to a worker, these have no effect: the supervisor decides who leaves.
     ///
     /// # Errors
     /// [`Error`]. Before the first worker is started, everything that can be checked is checked; after an
@@ -169,25 +198,79 @@ impl Service {
         mut strategy: impl Strategy,
         runtime: impl Runtime,
     ) -> Result<Role, Error> {
-        let plan = Plan {
-            listeners: std::mem::take(&mut self.listeners),
-            workers: self.workers,
-            slots: self.max_workers.max(self.workers),
-            runtime: runtime.kind(),
-            read_timeout: self.read_timeout,
-        };
+        let plan = self.plan(runtime.kind(), false);
+        let commands = self.commands.take().map(|(_, commands)| commands);
         if let Some(legacy) = inherit::read().map_err(Error::Inherited)? {
+            drop(commands);
             worker::run(legacy, &strategy, runtime, &self.name)?;
             return Ok(Role::Worker);
         }
-        self.check(&plan)?;
-        let needs = strategy.fits(&plan).map_err(|reason| Error::Unsupported {
+        // In a forked worker, which is a copy of this process, the runtime is its own to use up.
+        let mut runtime = Some(runtime);
+        let name = self.name.clone();
+        let mut in_fork = |legacy: Legacy, strategy: &dyn Strategy| match runtime.take() {
+            Some(runtime) => worker::run(legacy, strategy, runtime, &name),
+            None => Ok(()),
+        };
+        let making = Making::Own(self.start);
+        self.supervise(&plan, &making, &mut strategy, &mut in_fork, commands)?;
+        Ok(Role::Supervisor)
+    }
+
+    /// Runs the service with another program as its worker, in any language, that takes its listeners by
+    /// the `LISTEN_FDS` protocol: from descriptor 3 on, in the order of the service, blocking, named in
+    /// `LISTEN_FDNAMES`; `LISTEN_PID` is the worker. Returns as [`run`](Self::run) does.
+    ///
+    /// It counts as ready once it was started, and is asked to leave by SIGTERM; it has to stop accepting
+    /// then, finish, and exit. It knows nothing of boards, so loads and hangs are not seen, and a slot of
+    /// its own (reuseport) is covered by nobody. Only from a process with a single thread.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run); a strategy whose workers are given connections instead of listeners is
+    /// refused.
+    pub fn run_program(
+        mut self,
+        mut strategy: impl Strategy,
+        program: Program,
+    ) -> Result<(), Error> {
+        let plan = self.plan(RuntimeKind::Blocking, true);
+        let commands = self.commands.take().map(|(_, commands)| commands);
+        let making = Making::Foreign(program);
+        self.supervise(&plan, &making, &mut strategy, &mut |_, _| Ok(()), commands)
+    }
+
+    fn plan(&mut self, runtime: RuntimeKind, is_foreign: bool) -> Plan {
+        Plan {
+            listeners: std::mem::take(&mut self.listeners),
+            workers: self.workers,
+            slots: self.max_workers.max(self.workers),
+            runtime,
+            is_foreign,
+            read_timeout: self.read_timeout,
+        }
+    }
+
+    fn supervise(
+        &mut self,
+        plan: &Plan,
+        making: &Making,
+        strategy: &mut dyn Strategy,
+        in_fork: &mut dyn FnMut(Legacy, &dyn Strategy) -> Result<(), Error>,
+        commands: Option<Commands>,
+    ) -> Result<(), Error> {
+        self.check(plan)?;
+        let threads = sys::threads().map_err(|e| Error::system("counting threads", e))?;
+        if *making != Making::Own(Start::Again) && threads > 1 {
+            return Err(Error::Threads(threads));
+        }
+        let needs = strategy.fits(plan).map_err(|reason| Error::Unsupported {
             strategy: strategy.name().to_owned(),
             reason,
         })?;
-        check_descriptors(&plan, needs)?;
+        check_descriptors(plan, needs)?;
         let settings = Settings {
             workers: plan.workers,
+            slots: plan.slots,
             drain_timeout: self.drain_timeout,
             start_timeout: self.start_timeout,
             backoff: Backoff::default(),
@@ -196,15 +279,17 @@ impl Service {
         };
         supervisor::run(Job {
             service: &self.name,
-            plan: &plan,
+            making,
+            in_fork,
+            plan,
             needs,
             settings,
             detect_stopped: self.detect_stopped,
             hung_after: self.hung_after,
-            strategy: &mut strategy,
+            commands,
+            strategy,
             observer: &mut *self.observer,
-        })?;
-        Ok(Role::Supervisor)
+        })
     }
 
     fn check(&self, plan: &Plan) -> Result<(), Error> {

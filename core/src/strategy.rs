@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::acceptor::{Acceptor, Dispatcher};
@@ -160,6 +162,8 @@ pub struct Plan {
     pub slots: u32,
     /// How workers serve.
     pub runtime: RuntimeKind,
+    /// Workers are another program, which knows its listeners by `LISTEN_FDS` and nothing else.
+    pub is_foreign: bool,
     /// Longest a blocking read waits; the pool sets it on every listener.
     pub read_timeout: Option<Duration>,
 }
@@ -170,21 +174,26 @@ pub struct Plan {
 pub enum RuntimeKind {
     /// One connection at a time, with blocking calls.
     Blocking,
+    /// One connection at a time on each of so many threads, with blocking calls.
+    Threads(NonZeroU32),
     /// Many at a time, on a current-thread tokio runtime.
     Tokio,
 }
 
 impl RuntimeKind {
-    /// Whether a worker serves one connection at a time.
+    /// Whether each lane of a worker serves one connection at a time.
     #[must_use]
     pub fn is_one_at_a_time(self) -> bool {
-        self == Self::Blocking
+        matches!(self, Self::Blocking | Self::Threads(_))
     }
 
     /// How many lanes a worker accepts on.
     #[must_use]
     pub fn lanes(self) -> u32 {
-        1
+        match self {
+            Self::Threads(threads) => threads.get(),
+            Self::Blocking | Self::Tokio => 1,
+        }
     }
 
     /// Whether connections have to be non-blocking.
@@ -196,10 +205,28 @@ impl RuntimeKind {
 
 impl fmt::Display for RuntimeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Blocking => "blocking",
-            Self::Tokio => "tokio",
-        })
+        match self {
+            Self::Blocking => f.write_str("blocking"),
+            Self::Threads(threads) => write!(f, "threads:{threads}"),
+            Self::Tokio => f.write_str("tokio"),
+        }
+    }
+}
+
+impl FromStr for RuntimeKind {
+    type Err = String;
+
+    /// `blocking`, `threads:N` or `tokio`, as it is displayed.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "blocking" => Ok(Self::Blocking),
+            None if text == "tokio" => Ok(Self::Tokio),
+            Some(("threads", number)) => number
+                .parse()
+                .map(Self::Threads)
+                .map_err(|_| format!("`{number}` is no number of threads; for example threads:4")),
+            _ => Err("expected blocking, threads:N or tokio".to_owned()),
+        }
     }
 }
 

@@ -158,6 +158,13 @@ impl Strategy for Handoff {
     }
 
     fn fits(&self, plan: &Plan) -> Result<Needs, Unsupported> {
+        if plan.is_foreign {
+            return Err(Unsupported(
+                "a program that knows LISTEN_FDS takes listeners, and here workers are handed connections; \
+                 use prefork or reuseport"
+                    .to_owned(),
+            ));
+        }
         let listeners = plan.listeners.len() as u64;
         // Each listener as bound and as watched; both ends of a channel per worker, and of one more
         // during a rolling restart.

@@ -19,6 +19,9 @@ pub(super) enum Said {
     Ready(WorkerId),
     Stopped(WorkerId),
     Continued(WorkerId),
+    Hung(WorkerId),
+    Recovered(WorkerId),
+    Scaled(u32),
     Exited { worker: WorkerId, pid: u32, taken: u64, completed: u64, status: String },
     RestartDone,
     RestartAborted(WorkerId),
@@ -43,7 +46,10 @@ impl Said {
             },
             Notice::RestartDone => Self::RestartDone,
             Notice::RestartAborted { worker } => Self::RestartAborted(worker),
-            Notice::Hung { .. } | Notice::Recovered { .. } | Notice::Remark { .. } => return None,
+            Notice::Hung { worker } => Self::Hung(worker),
+            Notice::Recovered { worker } => Self::Recovered(worker),
+            Notice::Scaled { workers } => Self::Scaled(workers),
+            Notice::Remark { .. } => return None,
         })
     }
 }
@@ -59,6 +65,9 @@ impl fmt::Display for Said {
             Self::Ready(worker) => write!(f, "ready {worker}"),
             Self::Stopped(worker) => write!(f, "stopped {worker}"),
             Self::Continued(worker) => write!(f, "continued {worker}"),
+            Self::Hung(worker) => write!(f, "hung {worker}"),
+            Self::Recovered(worker) => write!(f, "recovered {worker}"),
+            Self::Scaled(workers) => write!(f, "scaled {workers}"),
             Self::Exited { worker, pid, taken, completed, status } => {
                 write!(f, "exited {worker} {pid} {taken} {completed} {status}")
             }
@@ -89,6 +98,9 @@ impl FromStr for Said {
             "ready" => Self::Ready(worker(word()?)?),
             "stopped" => Self::Stopped(worker(word()?)?),
             "continued" => Self::Continued(worker(word()?)?),
+            "hung" => Self::Hung(worker(word()?)?),
+            "recovered" => Self::Recovered(worker(word()?)?),
+            "scaled" => Self::Scaled(number(word()?)?),
             "exited" => Self::Exited {
                 worker: worker(word()?)?,
                 pid: number(word()?)?,
@@ -272,6 +284,9 @@ mod tests {
             Said::Ready(worker),
             Said::Stopped(worker),
             Said::Continued(worker),
+            Said::Hung(worker),
+            Said::Recovered(worker),
+            Said::Scaled(3),
             Said::Exited { worker, pid: 7, taken: 2, completed: 1, status: "signal 9".to_owned() },
             Said::RestartDone,
             Said::RestartAborted(worker),

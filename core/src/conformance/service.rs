@@ -31,8 +31,9 @@ use crate::error::Error;
 use crate::id::WorkerId;
 use crate::inherit::ENV_WORKER;
 use crate::service::{Role, Service};
+use crate::start::Start;
 use crate::strategy::RuntimeKind;
-use crate::worker::{AsyncConnection, Blocking, Tokio};
+use crate::worker::{AsyncConnection, Blocking, Threads, Tokio};
 
 /// Longest a worker waits for its client, and a supervisor for its workers: longer than a trial waits
 /// for either, so that it is the trial that fails.
@@ -107,19 +108,25 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
         .workers(spec.workers)
         .detect_stopped(spec.detect_stopped)
         .drain_timeout(LONGER)
+        .start(if spec.fork { Start::Fork } else { Start::Again })
         .observe(|notice| {
             if let Some(said) = Said::of(notice) {
                 // The test process is gone: its death signal is under way to us.
                 let _ = writeln!(io::stdout().lock(), "{said}");
             }
         });
+    if let Some(hung_ms) = spec.hung_ms {
+        service = service.hung_after(Duration::from_millis(hung_ms));
+    }
     for listener in spec.listeners {
         service = service.listen(listener);
     }
     let role = match spec.runtime {
         RuntimeKind::Blocking => service.run(strategy, Blocking::new(serve)),
+        RuntimeKind::Threads(threads) => service.run(strategy, Threads::new(threads.get(), serve)),
         RuntimeKind::Tokio => service.run(strategy, Tokio::new(serve_async)),
     }?;
+    // A forked worker never comes back here.
     debug_assert_eq!(role == Role::Worker, std::env::var_os(ENV_WORKER).is_some());
     Ok(ExitCode::SUCCESS)
 }
@@ -130,6 +137,8 @@ enum Request {
     Serve,
     Hold,
     Gate,
+    /// The worker loops for ever.
+    Spin,
     /// Tokio: as [`Hold`](Self::Hold), but the worker closes when it is told to leave.
     Linger,
 }
@@ -140,6 +149,7 @@ impl Request {
             "serve" => Ok(Self::Serve),
             "hold" => Ok(Self::Hold),
             "gate" => Ok(Self::Gate),
+            "spin" => Ok(Self::Spin),
             "linger" => Ok(Self::Linger),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("asked for `{line}`"))),
         }
@@ -180,14 +190,23 @@ fn wait_at_gate(client: impl AsFd) -> io::Result<()> {
     }
 }
 
+/// Its trial kills it.
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
 fn serve(mut connection: Connection) -> io::Result<()> {
     connection.stream().set_read_timeout(Some(LONGER))?;
     let mut inbox = Inbox::default();
     let request = Request::parse(&next_line(&mut connection, &mut inbox)?)?;
     if request != Request::Serve {
         connection.write_all(begun(connection.worker()).as_bytes())?;
-        if request == Request::Gate {
-            wait_at_gate(&connection)?;
+        match request {
+            Request::Gate => wait_at_gate(&connection)?,
+            Request::Spin => spin(),
+            _ => {}
         }
         next_line(&mut connection, &mut inbox)?;
     }
@@ -213,8 +232,10 @@ async fn serve_async(mut connection: AsyncConnection) -> io::Result<()> {
     let request = Request::parse(&next_line_async(&mut connection, &mut inbox).await?)?;
     if request != Request::Serve {
         connection.write_all(begun(connection.worker()).as_bytes()).await?;
-        if request == Request::Gate {
-            wait_at_gate(connection.stream())?;
+        match request {
+            Request::Gate => wait_at_gate(connection.stream())?,
+            Request::Spin => spin(),
+            _ => {}
         }
         let leave = connection.draining();
         tokio::select! {

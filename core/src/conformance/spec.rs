@@ -17,6 +17,10 @@ pub(super) struct Spec {
     pub(super) workers: u32,
     pub(super) listeners: Vec<ListenSpec>,
     pub(super) detect_stopped: bool,
+    /// Workers are forked instead of started again.
+    pub(super) fork: bool,
+    /// When a worker counts as hung, in milliseconds.
+    pub(super) hung_ms: Option<u64>,
     /// For strategies with channels of a given length.
     pub(super) credits: Option<u32>,
     /// How long a worker takes before it reaches `run`.
@@ -35,6 +39,8 @@ impl Spec {
             workers: 2,
             listeners: vec![listener("main=127.0.0.1:0")],
             detect_stopped: true,
+            fork: false,
+            hung_ms: None,
             credits: None,
             boot_delay: Duration::ZERO,
             boot_exit: None,
@@ -54,13 +60,16 @@ impl fmt::Display for Spec {
         for listener in &self.listeners {
             write!(f, ";listen={listener}")?;
         }
-        write!(f, ";detect={}", self.detect_stopped)?;
+        write!(f, ";detect={};fork={}", self.detect_stopped, self.fork)?;
         if let Some(credits) = self.credits {
             write!(f, ";credits={credits}")?;
         }
         write!(f, ";boot_ms={}", self.boot_delay.as_millis())?;
         if let Some(status) = self.boot_exit {
             write!(f, ";boot_exit={status}")?;
+        }
+        if let Some(hung_ms) = self.hung_ms {
+            write!(f, ";hung_ms={hung_ms}")?;
         }
         if let Some(files) = self.files {
             write!(f, ";files={files}")?;
@@ -78,13 +87,9 @@ impl FromStr for Spec {
             let wrong = || format!("{ENV}: `{part}`");
             let (key, value) = part.split_once('=').ok_or_else(wrong)?;
             match key {
-                "runtime" => {
-                    spec.runtime = match value {
-                        "blocking" => RuntimeKind::Blocking,
-                        "tokio" => RuntimeKind::Tokio,
-                        _ => return Err(wrong()),
-                    }
-                }
+                "runtime" => spec.runtime = value.parse().map_err(|_| wrong())?,
+                "hung_ms" => spec.hung_ms = Some(value.parse().map_err(|_| wrong())?),
+                "fork" => spec.fork = value.parse().map_err(|_| wrong())?,
                 "workers" => spec.workers = value.parse().map_err(|_| wrong())?,
                 "listen" => spec.listeners.push(value.parse().map_err(|_| wrong())?),
                 "detect" => spec.detect_stopped = value.parse().map_err(|_| wrong())?,
@@ -112,6 +117,8 @@ mod tests {
             workers: 4,
             listeners: vec![listener("main=127.0.0.1:0"), listener("admin=[::1]:80")],
             detect_stopped: false,
+            fork: true,
+            hung_ms: Some(250),
             credits: Some(8),
             boot_delay: Duration::from_millis(500),
             boot_exit: Some(3),

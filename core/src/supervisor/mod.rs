@@ -19,15 +19,18 @@ use rustix::net::{RecvFlags, recv};
 use rustix::time::Timespec;
 
 pub use self::process::ExitStatus;
-use self::process::{Change, Process, Spawner};
+use self::process::{Change, Kit, Process, Spawner};
 use self::pulse::{Pulse, Rule};
 use self::state::{Action, Event, KillReason, Outcome, Settings, State};
 use crate::acceptor::{AcceptFault, Interest, SourceId, Streak, Wake};
 use crate::board::{Leaving, View};
 use crate::error::Error;
+use crate::handle::{Command, Commands};
 use crate::id::{SlotId, WorkerId};
+use crate::inherit::Legacy;
 use crate::notice::Notice;
 use crate::pool::Pool;
+use crate::start::{Making, Start};
 use crate::strategy::{Needs, Plan, Setup, Strategy};
 use crate::worker::READY;
 
@@ -44,11 +47,15 @@ const EVENTS: usize = 64;
 /// What the supervisor is to run.
 pub(crate) struct Job<'a> {
     pub(crate) service: &'a str,
+    pub(crate) making: &'a Making,
+    /// What a forked worker does.
+    pub(crate) in_fork: &'a mut dyn FnMut(Legacy, &dyn Strategy) -> Result<(), Error>,
     pub(crate) plan: &'a Plan,
     pub(crate) needs: Needs,
     pub(crate) settings: Settings,
     pub(crate) detect_stopped: bool,
     pub(crate) hung_after: Option<Duration>,
+    pub(crate) commands: Option<Commands>,
     pub(crate) strategy: &'a mut dyn Strategy,
     pub(crate) observer: &'a mut dyn FnMut(&Notice<'_>),
 }
@@ -95,6 +102,7 @@ struct Supervisor<'a> {
 enum Token {
     Signals,
     Kick,
+    Commands,
     Exit(WorkerId),
     Control(WorkerId),
     Source(SourceId),
@@ -111,6 +119,7 @@ impl Token {
             Self::Exit(id) => worker(2, id),
             Self::Control(id) => worker(3, id),
             Self::Source(id) => 4 << 56 | id as u64,
+            Self::Commands => 5 << 56,
         })
     }
 
@@ -124,6 +133,7 @@ impl Token {
             2 => Self::Exit(worker),
             3 => Self::Control(worker),
             4 => Self::Source(low as usize),
+            5 => Self::Commands,
             _ => return None,
         })
     }
@@ -147,6 +157,10 @@ impl<'a> Supervisor<'a> {
                 .map_err(|e| Error::system("signalfd", e))?;
         epoll::add(&epoll, &signals, Token::Signals.pack(), EventFlags::IN).map_err(failed)?;
         epoll::add(&epoll, &kick, Token::Kick.pack(), EventFlags::IN).map_err(failed)?;
+        if let Some(commands) = &job.commands {
+            epoll::add(&epoll, commands.bell(), Token::Commands.pack(), EventFlags::IN)
+                .map_err(failed)?;
+        }
 
         let sources = job.strategy.dispatcher().map_or(0, |d| d.sources().len());
         let heartbeat = job.hung_after.map(Rule::period);
@@ -268,6 +282,10 @@ impl<'a> Supervisor<'a> {
         if tokens.contains(&Token::Signals) {
             self.take_signals();
         }
+        if tokens.contains(&Token::Commands) {
+            let commands = self.job.commands.as_ref().map(Commands::take).unwrap_or_default();
+            commands.into_iter().for_each(|command| self.obey(command));
+        }
         for &token in tokens {
             if let Token::Exit(worker) = token {
                 self.reap(worker);
@@ -278,7 +296,8 @@ impl<'a> Supervisor<'a> {
     fn hear(&mut self, worker: WorkerId) {
         let Some(process) = self.processes.get_mut(&worker) else { return };
         let mut words = [0_u8; 64];
-        match recv(process.control(), &mut words[..], RecvFlags::DONTWAIT) {
+        let Some(control) = process.control() else { return };
+        match recv(control, &mut words[..], RecvFlags::DONTWAIT) {
             Ok((_, length)) if length > 0 => {
                 // A worker may say what it likes; once ready is ready.
                 if words[..length].contains(&READY) && process.becomes_ready() {
@@ -289,7 +308,7 @@ impl<'a> Supervisor<'a> {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // End-of-file or an error: its death comes by the pidfd; until then it is not listened to.
             _ => {
-                let _ = epoll::delete(&self.epoll, process.control());
+                let _ = epoll::delete(&self.epoll, control);
             }
         }
     }
@@ -298,12 +317,25 @@ impl<'a> Supervisor<'a> {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let number = i32::try_from(info.ssi_signo).unwrap_or(0);
             match Signal::try_from(number) {
-                Ok(Signal::SIGTERM | Signal::SIGINT) => self.stop(),
-                // Once the end has begun nothing is started again.
-                Ok(Signal::SIGHUP) if self.ending_since.is_none() => self.decide(Event::Restart),
+                Ok(Signal::SIGTERM | Signal::SIGINT) => self.obey(Command::Stop),
+                Ok(Signal::SIGHUP) => self.obey(Command::Restart),
+                Ok(Signal::SIGTTIN) => self.obey(Command::Scale(self.state.wanted() + 1)),
+                Ok(Signal::SIGTTOU) => {
+                    self.obey(Command::Scale(self.state.wanted().saturating_sub(1)));
+                }
                 Ok(Signal::SIGCHLD) => self.look_for_changes(),
                 _ => {}
             }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Stop => self.stop(),
+            // Once the end has begun nothing is started again.
+            Command::Restart | Command::Scale(_) if self.ending_since.is_some() => {}
+            Command::Restart => self.decide(Event::Restart),
+            Command::Scale(workers) => self.decide(Event::Scale(workers)),
         }
     }
 
@@ -462,11 +494,20 @@ impl<'a> Supervisor<'a> {
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Spawn(worker) => {
-                    if let Err(error) = self.spawn(worker) {
-                        let generation = worker.generation;
-                        tracing::error!(slot = worker.slot.0, generation, %error, "cannot start a worker");
-                        actions.extend(self.state.on(Event::SpawnFailed(worker), Instant::now()));
-                    }
+                    let event = match self.spawn(worker) {
+                        // It will never say so itself.
+                        Ok(()) if matches!(self.job.making, Making::Foreign(_)) => {
+                            (self.job.observer)(&Notice::Ready { worker });
+                            Event::Ready(worker)
+                        }
+                        Ok(()) => continue,
+                        Err(error) => {
+                            let (slot, generation) = (worker.slot.0, worker.generation);
+                            tracing::error!(slot, generation, %error, "cannot start a worker");
+                            Event::SpawnFailed(worker)
+                        }
+                    };
+                    actions.extend(self.state.on(event, Instant::now()));
                 }
                 Action::Admit(worker) => self.admit(worker),
                 Action::Retire(worker) => self.retire(worker),
@@ -474,6 +515,10 @@ impl<'a> Supervisor<'a> {
                 Action::Serving => {
                     let listeners = self.pool.names();
                     (self.job.observer)(&Notice::Serving { listeners: &listeners });
+                }
+                Action::Scaled(workers) => {
+                    tracing::info!(workers, "scaled");
+                    (self.job.observer)(&Notice::Scaled { workers });
                 }
                 Action::RestartStarted => tracing::info!("rolling restart begins"),
                 Action::RestartDone => {
@@ -508,8 +553,24 @@ impl<'a> Supervisor<'a> {
         let Job { plan, needs, .. } = self.job;
         let mut setup = Setup { plan, needs, pool: &mut self.pool, view };
         let inherit = self.job.strategy.provision(&mut setup, worker)?;
-        let started =
-            self.spawner.spawn(worker, inherit, &own_page, &supervisor_page, &self.kick, board);
+        let started = match self.job.making {
+            Making::Foreign(program) => {
+                self.spawner.start_program(program, worker, self.pool.of(worker.slot), board)
+            }
+            Making::Own(start) => {
+                let kit = Kit::new(inherit, &own_page, &supervisor_page, &self.kick)?;
+                match start {
+                    Start::Again => self.spawner.start_again(worker, kit, board),
+                    Start::Fork => {
+                        let strategy: &dyn Strategy = self.job.strategy;
+                        let in_fork = &mut self.job.in_fork;
+                        let names = self.pool.names();
+                        self.spawner
+                            .fork(worker, kit, board, names, |legacy| in_fork(legacy, strategy))
+                    }
+                }
+            }
+        };
         let watched = started.and_then(|process| match self.watch(worker, &process) {
             Ok(()) => Ok(process),
             Err(error) => {
@@ -542,7 +603,10 @@ impl<'a> Supervisor<'a> {
     fn watch(&self, worker: WorkerId, process: &Process) -> Result<(), Errno> {
         let flags = EventFlags::IN;
         epoll::add(&self.epoll, process.pidfd(), Token::Exit(worker).pack(), flags)?;
-        epoll::add(&self.epoll, process.control(), Token::Control(worker).pack(), flags)
+        match process.control() {
+            Some(control) => epoll::add(&self.epoll, control, Token::Control(worker).pack(), flags),
+            None => Ok(()),
+        }
     }
 
     fn admit(&mut self, worker: WorkerId) {
@@ -676,7 +740,16 @@ impl Drop for Supervisor<'_> {
 }
 
 fn our_signals() -> SigSet {
-    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD].into_iter().collect()
+    [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGTTIN,
+        Signal::SIGTTOU,
+        Signal::SIGCHLD,
+    ]
+    .into_iter()
+    .collect()
 }
 
 fn log_failure(worker: WorkerId, step: &str, result: io::Result<()>) {
@@ -695,6 +768,7 @@ mod tests {
         for token in [
             Token::Signals,
             Token::Kick,
+            Token::Commands,
             Token::Exit(worker),
             Token::Control(worker),
             Token::Source(7),

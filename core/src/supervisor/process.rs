@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -20,9 +20,11 @@ use crate::error::Error;
 use crate::id::{SlotId, WorkerId};
 use crate::inherit::{
     ENV_FDS, ENV_HEARTBEAT, ENV_LISTENERS, ENV_SERVICE, ENV_SLOTS, ENV_SUPERVISOR, ENV_WORKER,
-    Inherit,
+    Inherit, Legacy,
 };
 use crate::listener::ListenSpec;
+use crate::pool::Listener;
+use crate::start::Program;
 use crate::sys;
 use crate::worker::{POKE, inherited_name};
 
@@ -65,8 +67,9 @@ pub(super) enum Change {
 pub(super) struct Process {
     pid: u32,
     pidfd: OwnedFd,
-    /// The other end is the worker's life-line: it reads end-of-file when we are gone.
-    control: OwnedFd,
+    /// The other end is the worker's life-line: it reads end-of-file when we are gone. A foreign program
+    /// has none.
+    control: Option<OwnedFd>,
     board: Arc<Board>,
     said_ready: bool,
     /// Admitted.
@@ -79,6 +82,32 @@ pub(super) struct Process {
 }
 
 impl Process {
+    /// Of a child that was just started and not reaped, so the number is still its own.
+    fn watched(pid: u32, control: Option<OwnedFd>, board: Arc<Board>) -> io::Result<Self> {
+        let number =
+            i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
+        match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self {
+                pid,
+                pidfd,
+                control,
+                board,
+                said_ready: false,
+                ready: false,
+                draining: false,
+                stopped: false,
+                pulse: None,
+            }),
+            Err(error) => {
+                // Unwatched it would never be reaped. Not reaped yet, its number is its own.
+                let number = nix::unistd::Pid::from_raw(number.as_raw_pid());
+                nix::sys::signal::kill(number, nix::sys::signal::Signal::SIGKILL)?;
+                waitid(Id::Pid(number), WaitPidFlag::WEXITED)?;
+                Err(error.into())
+            }
+        }
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.pid
     }
@@ -87,8 +116,8 @@ impl Process {
         self.pidfd.as_fd()
     }
 
-    pub(super) fn control(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
+    pub(super) fn control(&self) -> Option<BorrowedFd<'_>> {
+        self.control.as_ref().map(AsFd::as_fd)
     }
 
     /// Stopped or hung: it gets nothing, for now.
@@ -118,13 +147,19 @@ impl Process {
         self.draining = true;
         self.board.set_drain(leaving);
         self.poke();
+        if self.control.is_none() {
+            // ESRCH: it is dead already and its pidfd says so.
+            let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+        }
     }
 
     /// Makes the worker look at its board and its sources.
     pub(super) fn poke(&self) {
         // A full channel holds pokes that were not read yet, which say the same. A closed one belongs to
         // a worker whose death is on its way to us.
-        let _ = send(&self.control, &[POKE], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        if let Some(control) = &self.control {
+            let _ = send(control, &[POKE], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
     }
 
     pub(super) fn kill(&self) {
@@ -200,22 +235,13 @@ impl Spawner {
         })
     }
 
-    pub(super) fn spawn(
+    /// Starts this program again.
+    pub(super) fn start_again(
         &self,
         worker: WorkerId,
-        mut inherit: Inherit,
-        own_page: &OwnedFd,
-        supervisor_page: &OwnedFd,
-        kick: &OwnedFd,
+        kit: Kit,
         board: Arc<Board>,
     ) -> io::Result<Process> {
-        let (control, worker_end) =
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        inherit.add(inherited_name::CONTROL, &worker_end)?;
-        inherit.add(inherited_name::OWN_PAGE, own_page)?;
-        inherit.add(inherited_name::SUPERVISOR_PAGE, supervisor_page)?;
-        inherit.add(inherited_name::KICK, kick)?;
-
         let mut command = Command::new("/proc/self/exe");
         command
             .args(&self.arguments)
@@ -226,37 +252,127 @@ impl Spawner {
             .env(ENV_LISTENERS, &self.listeners)
             .env(ENV_SLOTS, self.slots.to_string())
             .env(ENV_HEARTBEAT, self.heartbeat.map_or(0, |period| period.as_millis()).to_string())
-            .env(ENV_FDS, inherit.to_env())
+            .env(ENV_FDS, kit.inherit.to_env())
             .stdin(Stdio::null())
             // Of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which then decides.
             .process_group(0);
-        sys::on_start(&mut command, inherit.numbers());
+        sys::on_start(&mut command, kit.inherit.numbers());
         let child = command.spawn()?;
-        let pid = child.id();
-        // The child is not reaped yet, so the number is still its own.
-        let opened = i32::try_from(pid)
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or(rustix::io::Errno::SRCH)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        match opened {
-            Ok(pidfd) => Ok(Process {
-                pid,
-                pidfd,
-                control,
-                board,
-                said_ready: false,
-                ready: false,
-                draining: false,
-                stopped: false,
-                pulse: None,
-            }),
-            Err(error) => {
-                let mut child = child;
-                child.kill()?;
-                child.wait()?;
-                Err(error.into())
+        Process::watched(child.id(), Some(kit.control), board)
+    }
+
+    /// Forks; the child runs `run` and never comes back.
+    pub(super) fn fork(
+        &self,
+        worker: WorkerId,
+        kit: Kit,
+        board: Arc<Board>,
+        listeners: Vec<ListenerName>,
+        run: impl FnOnce(Legacy) -> Result<(), Error>,
+    ) -> io::Result<Process> {
+        let keep = kit.inherit.numbers();
+        let Kit { inherit, control } = kit;
+        let legacy = Legacy {
+            worker,
+            service: self.service.clone(),
+            fds: inherit.into_fds(),
+            listeners,
+            slots: self.slots,
+            heartbeat: self.heartbeat,
+        };
+        // In the parent they are closed when this returns; in the child they are the worker's.
+        let mut legacy = Some(legacy);
+        let child = || match legacy.take().map(run) {
+            Some(Err(error)) => {
+                tracing::error!(slot = worker.slot.0, %error, "a forked worker failed");
+                1
             }
+            _ => 0,
+        };
+        let pid = sys::fork(&keep, child)?;
+        Process::watched(pid, Some(control), board)
+    }
+
+    /// Starts another program with these listeners from descriptor 3 on.
+    pub(super) fn start_program(
+        &self,
+        program: &Program,
+        worker: WorkerId,
+        listeners: &[Listener],
+        board: Arc<Board>,
+    ) -> io::Result<Process> {
+        let names: Vec<&str> = listeners.iter().map(Listener::name).collect();
+        let mut command = Command::new(&program.path);
+        command
+            .args(&program.arguments)
+            .env("LISTEN_FDS", listeners.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .env("FORKHERD_SLOT", worker.slot.to_string());
+        // High enough that none is in the way of those from 3 on.
+        let fds: io::Result<Vec<OwnedFd>> = listeners
+            .iter()
+            .map(|l| Ok(rustix::io::fcntl_dupfd_cloexec(l, FIRST_LISTEN_FD + 256)?))
+            .collect();
+        let fds = fds?;
+        // Whether it can be executed is known only in the child, which says so here.
+        let (said, says) = io::pipe()?;
+        let mut keep: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        keep.push(says.as_raw_fd());
+        let pid = sys::fork(&keep, || {
+            let error = exec(&mut command, &fds);
+            let code = error.raw_os_error().unwrap_or(libc::EIO);
+            let _ = rustix::io::write(&says, &code.to_ne_bytes());
+            1
+        })?;
+        drop(says);
+        let mut process = Process::watched(pid, None, board)?;
+        process.becomes_ready();
+        let mut code = [0_u8; 4];
+        match rustix::io::retry_on_intr(|| rustix::io::read(&said, &mut code)) {
+            Ok(4) => {
+                process.wait();
+                let error = io::Error::from_raw_os_error(i32::from_ne_bytes(code));
+                let path = program.path.display();
+                Err(io::Error::new(error.kind(), format!("cannot execute {path}: {error}")))
+            }
+            _ => Ok(process),
         }
+    }
+}
+
+/// Where the `LISTEN_FDS` protocol begins (sd_listen_fds(3)).
+const FIRST_LISTEN_FD: i32 = 3;
+
+/// Child · becomes `command`. Returns only if it cannot.
+fn exec(command: &mut Command, listeners: &[OwnedFd]) -> io::Error {
+    for (number, listener) in (FIRST_LISTEN_FD..).zip(listeners) {
+        if let Err(error) = sys::place_descriptor(listener, number) {
+            return error;
+        }
+    }
+    command.env("LISTEN_PID", std::process::id().to_string()).exec()
+}
+
+/// What a worker of this program gets, whatever its strategy: our end, and all that it inherits.
+#[derive(Debug)]
+pub(super) struct Kit {
+    inherit: Inherit,
+    control: OwnedFd,
+}
+
+impl Kit {
+    pub(super) fn new(
+        mut inherit: Inherit,
+        own_page: &OwnedFd,
+        supervisor_page: &OwnedFd,
+        kick: &OwnedFd,
+    ) -> io::Result<Self> {
+        let (control, worker_end) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        inherit.add(inherited_name::CONTROL, &worker_end)?;
+        inherit.add(inherited_name::OWN_PAGE, own_page)?;
+        inherit.add(inherited_name::SUPERVISOR_PAGE, supervisor_page)?;
+        inherit.add(inherited_name::KICK, kick)?;
+        Ok(Self { inherit, control })
     }
 }

@@ -28,8 +28,10 @@ use crate::{SlotId, WorkerId};
 /// What the decisions depend on, fixed for the life of the supervisor.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// How many slots there are.
+    /// How many workers there are to be at first.
     pub workers: u32,
+    /// How many slots there are; at least `workers`.
+    pub slots: u32,
     /// Longest a retired worker may take to drain before it is killed.
     pub drain_timeout: Duration,
     /// Longest a worker may take from its spawn to `Ready` before it is killed.
@@ -60,6 +62,8 @@ pub(crate) enum Event {
     Stop,
     /// HUP: a rolling restart, slot by slot.
     Restart,
+    /// There are to be so many workers: at least one, at most as many as slots.
+    Scale(u32),
     /// [`State::deadline`] may have passed.
     Tick,
 }
@@ -97,6 +101,8 @@ pub(crate) enum Action {
     Kill(WorkerId, KillReason),
     /// Said once: every slot has had a ready worker.
     Serving,
+    /// For the log: there are to be so many workers from now on, on the slots below.
+    Scaled(u32),
     /// For the log: a rolling restart begins.
     RestartStarted,
     /// For the log: every slot has a new worker, and the old ones are gone.
@@ -122,6 +128,8 @@ pub(crate) struct State {
     settings: Settings,
     /// By slot number.
     slots: Vec<Slot>,
+    /// Slots below this number are to have a worker.
+    wanted: u32,
     phase: Phase,
     /// `Serving` was said.
     has_served: bool,
@@ -154,13 +162,16 @@ enum Step {
     Booting(WorkerId),
     /// This predecessor is to exit.
     Leaving(WorkerId),
+    /// This one, which leaves since before, is to exit, and then there is room for a successor.
+    Vacating(WorkerId),
 }
 
 impl State {
     /// A service that was not started.
     pub(crate) fn new(settings: Settings) -> Self {
-        let slots = (0..settings.workers).map(|slot| Slot::new(SlotId(slot))).collect();
+        let slots = (0..settings.slots).map(|slot| Slot::new(SlotId(slot))).collect();
         Self {
+            wanted: settings.workers,
             settings,
             slots,
             phase: Phase::New,
@@ -175,7 +186,7 @@ impl State {
         let mut out = Vec::new();
         if self.phase == Phase::New {
             self.phase = Phase::Running;
-            for slot in &mut self.slots {
+            for slot in &mut self.slots[..self.wanted as usize] {
                 slot.spawn(&self.settings, now, &mut out);
             }
             self.say_serving(now, &mut out);
@@ -192,6 +203,7 @@ impl State {
             Event::SpawnFailed(worker) => self.exited(worker, false, now, &mut out),
             Event::Stop => self.stop(now, &mut out),
             Event::Restart => self.restart(now, &mut out),
+            Event::Scale(workers) => self.scale(workers, now, &mut out),
             Event::Tick => self.tick(now, &mut out),
         }
         out
@@ -200,6 +212,11 @@ impl State {
     /// When the next `Tick` does something, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.slots.iter().filter_map(Slot::deadline).min()
+    }
+
+    /// How many slots are to have a worker.
+    pub(crate) fn wanted(&self) -> u32 {
+        self.wanted
     }
 
     /// No worker will be started any more.
@@ -218,6 +235,11 @@ impl State {
         }
         current.phase = WorkerPhase::Ready { since: now };
         out.push(Action::Admit(worker));
+        if self.phase != Phase::Running {
+            // Started for what was queued when the service ended: it takes that, and goes.
+            current.retire(&self.settings, now, out);
+            return;
+        }
         for old in &mut *older {
             old.retire(&self.settings, now, out);
         }
@@ -236,6 +258,7 @@ impl State {
             self.finish_if_empty(out);
         } else if gone.leaves_as_planned() {
             self.predecessor_gone(worker, now, out);
+            self.fill(worker.slot, now, out);
         } else {
             self.died(gone, served, now, out);
         }
@@ -253,8 +276,54 @@ impl State {
             Phase::Stopping { asked, .. } => *asked = true,
             Phase::New | Phase::Running => {
                 self.phase = Phase::Stopping { outcome: Outcome::Stopped, asked: true };
-                self.retire_all(now, out);
+                let nobody = self.slots.iter().all(|slot| slot.workers.is_empty());
+                match self.slots.first_mut() {
+                    // What is queued has nobody to answer it: one more is started for that.
+                    Some(slot) if nobody && self.has_served => {
+                        slot.spawn(&self.settings, now, out);
+                        self.begin_to_end();
+                    }
+                    _ => self.retire_all(now, out),
+                }
             }
+        }
+    }
+
+    /// Changes how many slots are to have a worker. What leaves drains, what is new starts at once.
+    fn scale(&mut self, workers: u32, now: Instant, out: &mut Vec<Action>) {
+        let workers = workers.clamp(1, self.settings.slots.max(1));
+        if self.phase != Phase::Running || workers == self.wanted {
+            return;
+        }
+        let before = std::mem::replace(&mut self.wanted, workers);
+        out.push(Action::Scaled(workers));
+        for slot in self.slots.iter_mut().skip(workers as usize) {
+            slot.respawn_at = None;
+            for worker in &mut slot.workers {
+                worker.retire(&self.settings, now, out);
+            }
+        }
+        for slot in before..workers {
+            self.fill(SlotId(slot), now, out);
+        }
+        if self.rolling.is_some_and(|rolling| rolling.index >= workers as usize) {
+            self.rolling = None;
+            out.push(Action::RestartDone);
+        }
+        self.say_serving(now, out);
+        self.restart_if_wanted(now, out);
+    }
+
+    /// Starts a worker on a slot that is to have one and has none but such as leave. Never a third
+    /// process on one seat: then its turn comes when one of them is gone.
+    fn fill(&mut self, slot: SlotId, now: Instant, out: &mut Vec<Action>) {
+        if slot.0 >= self.wanted || self.phase != Phase::Running {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(slot.index()) else { return };
+        let is_carried = slot.workers.iter().any(|worker| !worker.leaves_as_planned());
+        if !is_carried && slot.workers.len() < 2 && slot.respawn_at.is_none() {
+            slot.spawn(&self.settings, now, out);
         }
     }
 
@@ -323,7 +392,8 @@ impl State {
     }
 
     fn say_serving(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if !self.has_served && self.slots.iter().all(|slot| slot.was_ready) {
+        let wanted = &self.slots[..self.wanted as usize];
+        if !self.has_served && wanted.iter().all(|slot| slot.was_ready) {
             self.has_served = true;
             out.push(Action::Serving);
             self.restart_if_wanted(now, out);
@@ -343,7 +413,12 @@ impl State {
 
     /// The rolling restart reaches slot `index`, or is through. A slot in back-off is simply filled now.
     fn replace_slot(&mut self, index: usize, now: Instant, out: &mut Vec<Action>) {
-        if let Some(slot) = self.slots.get_mut(index) {
+        let wanted = &mut self.slots[..self.wanted as usize];
+        if let Some(slot) = wanted.get_mut(index) {
+            if let [oldest, _] = &slot.workers[..] {
+                self.rolling = Some(Rolling { index, step: Step::Vacating(oldest.id) });
+                return;
+            }
             let successor = slot.spawn(&self.settings, now, out);
             self.rolling = Some(Rolling { index, step: Step::Booting(successor) });
         } else {
@@ -378,6 +453,8 @@ impl State {
         let Some(rolling) = self.rolling else { return };
         if rolling.step == Step::Leaving(predecessor) {
             self.replace_slot(rolling.index + 1, now, out);
+        } else if rolling.step == Step::Vacating(predecessor) {
+            self.replace_slot(rolling.index, now, out);
         }
     }
 
@@ -387,15 +464,20 @@ impl State {
 
     /// Second half of stopping, for whichever reason: nobody comes, all go.
     fn retire_all(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.begin_to_end();
+        for worker in self.slots.iter_mut().flat_map(|slot| &mut slot.workers) {
+            worker.retire(&self.settings, now, out);
+        }
+        self.finish_if_empty(out);
+    }
+
+    /// Nothing is replaced any more.
+    fn begin_to_end(&mut self) {
         self.rolling = None;
         self.restart_wanted = false;
         for slot in &mut self.slots {
             slot.respawn_at = None;
-            for worker in &mut slot.workers {
-                worker.retire(&self.settings, now, out);
-            }
         }
-        self.finish_if_empty(out);
     }
 
     fn finish_if_empty(&mut self, out: &mut Vec<Action>) {
@@ -545,6 +627,7 @@ mod tests {
     fn settings(workers: u32) -> Settings {
         Settings {
             workers,
+            slots: workers,
             drain_timeout: 30 * SECOND,
             start_timeout: 20 * SECOND,
             backoff: Backoff::default(),
@@ -562,6 +645,7 @@ mod tests {
             Action::Kill(worker, KillReason::StartTimeout) => format!("kill {worker} unready"),
             Action::Kill(worker, KillReason::StoppedAgain) => format!("kill {worker} stopped"),
             Action::Serving => "serving".to_owned(),
+            Action::Scaled(workers) => format!("scaled {workers}"),
             Action::RestartStarted => "restart".to_owned(),
             Action::RestartDone => "done".to_owned(),
             Action::RestartAborted(worker) => format!("aborted {worker}"),
@@ -572,17 +656,20 @@ mod tests {
         }
     }
 
-    /// One worker unless the script begins with `workers N`.
+    /// One worker unless the script begins with `workers N`; as many slots, unless with `workers N of M`.
     ///
-    /// `start`, `stop`, `restart`; `ready W`, `exit W`, `served W` (exit after serving), `unspawned W`, where W is
+    /// `start`, `stop`, `restart`, `scale N`; `ready W`, `exit W`, `served W` (exit after serving), `unspawned W`, where W is
     /// `slot.generation`, or a slot for the youngest there; `wait 10ms` or `wait 5s`, then a tick.
     #[track_caller]
     fn check(script: &str, expected: &str) {
         let mut steps = script.split(';').map(str::trim).peekable();
-        let workers = steps
-            .next_if(|step| step.starts_with("workers "))
-            .map_or(1, |step| step.trim_start_matches("workers ").parse().expect(step));
-        let mut state = State::new(settings(workers));
+        let (workers, slots) =
+            steps.next_if(|step| step.starts_with("workers ")).map_or((1, 1), |step| {
+                let counts = step.trim_start_matches("workers ");
+                let (workers, slots) = counts.split_once(" of ").unwrap_or((counts, counts));
+                (workers.parse().expect(step), slots.parse().expect(step))
+            });
+        let mut state = State::new(Settings { slots, ..settings(workers) });
         let mut now = Instant::now();
         let mut youngest = BTreeMap::new();
         let mut seen = Vec::new();
@@ -603,6 +690,7 @@ mod tests {
                 "unspawned" => state.on(Event::SpawnFailed(worker()), now),
                 "stop" => state.on(Event::Stop, now),
                 "restart" => state.on(Event::Restart, now),
+                "scale" => state.on(Event::Scale(object.parse().expect(step)), now),
                 "wait" => {
                     now += match object.strip_suffix("ms") {
                         Some(number) => Duration::from_millis(number.parse().expect(step)),
@@ -1032,6 +1120,75 @@ mod tests {
         );
     }
 
+    // Growing and shrinking.
+
+    #[test]
+    fn growing_starts_workers_on_free_slots_and_shrinking_drains_the_highest() {
+        check(
+            "workers 1 of 3; start; ready 0; scale 3; ready 2; ready 1; scale 2; exit 2; scale 1; exit 1",
+            "spawn 0.0; admit 0.0; serving; scaled 3; spawn 1.0; spawn 2.0; admit 2.0; admit 1.0; \
+             scaled 2; retire 2.0; scaled 1; retire 1.0",
+        );
+    }
+
+    #[test]
+    fn no_number_of_workers_beyond_one_and_the_slots_is_taken() {
+        check(
+            "workers 2 of 3; start; ready 0; ready 1; scale 0; exit 1; scale 9; scale 3",
+            "spawn 0.0; spawn 1.0; admit 0.0; admit 1.0; serving; scaled 1; retire 1.0; \
+             scaled 3; spawn 1.1; spawn 2.0",
+        );
+    }
+
+    #[test]
+    fn a_slot_that_is_taken_back_does_not_wait_for_its_predecessor_unless_there_are_two() {
+        check(
+            "workers 2; start; ready 0; ready 1; scale 1; scale 2; ready 1; scale 1; scale 2; exit 1.0",
+            "spawn 0.0; spawn 1.0; admit 0.0; admit 1.0; serving; scaled 1; retire 1.0; \
+             scaled 2; spawn 1.1; admit 1.1; scaled 1; retire 1.1; scaled 2; spawn 1.2",
+        );
+    }
+
+    #[test]
+    fn a_slot_in_back_off_is_not_filled_after_it_was_closed() {
+        check(
+            "workers 2; start; ready 0; ready 1; exit 1; scale 1; wait 60s; scale 2",
+            "spawn 0.0; spawn 1.0; admit 0.0; admit 1.0; serving; respawn 1 in 10ms; \
+             scaled 1; scaled 2; spawn 1.1",
+        );
+    }
+
+    #[test]
+    fn a_restart_ends_where_the_slots_end_now() {
+        check(
+            "workers 2; start; ready 0; ready 1; restart; ready 0.1; exit 0.0; scale 1; exit 1.0; exit 1.1",
+            "spawn 0.0; spawn 1.0; admit 0.0; admit 1.0; serving; restart; spawn 0.1; admit 0.1; retire 0.0; \
+             spawn 1.1; scaled 1; retire 1.0; retire 1.1; done",
+        );
+    }
+
+    #[test]
+    fn a_restart_waits_for_room_on_a_seat() {
+        check(
+            "workers 2; start; ready 0; ready 1; scale 1; scale 2; ready 1; restart; ready 0.1; exit 0.0; \
+             exit 1.0; ready 1.2; exit 1.1",
+            "spawn 0.0; spawn 1.0; admit 0.0; admit 1.0; serving; scaled 1; retire 1.0; scaled 2; spawn 1.1; \
+             admit 1.1; restart; spawn 0.1; admit 0.1; retire 0.0; spawn 1.2; admit 1.2; retire 1.1; done",
+        );
+    }
+
+    #[test]
+    fn a_service_that_ends_while_nobody_is_there_gets_somebody_for_what_is_queued() {
+        check(
+            "start; ready 0; exit 0; stop; ready 0; exit 0",
+            "spawn 0.0; admit 0.0; serving; respawn 0 in 10ms; spawn 0.1; admit 0.1; retire 0.1; stopped",
+        );
+        check(
+            "start; ready 0; exit 0; stop; exit 0",
+            "spawn 0.0; admit 0.0; serving; respawn 0 in 10ms; spawn 0.1; stopped",
+        );
+    }
+
     // The clock.
 
     #[test]
@@ -1081,6 +1238,7 @@ mod tests {
     struct World {
         settings: Settings,
         state: State,
+        wanted: u32,
         begin: Instant,
         now: Instant,
         living: BTreeMap<WorkerId, Process>,
@@ -1097,9 +1255,11 @@ mod tests {
     impl World {
         fn new(workers: u32) -> Self {
             let now = Instant::now();
-            let settings = settings(workers);
+            let slots = if workers == 0 { 0 } else { workers + 1 };
+            let settings = Settings { slots, ..settings(workers) };
             let mut world = Self {
                 settings: settings.clone(),
+                wanted: workers,
                 state: State::new(settings),
                 begin: now,
                 now,
@@ -1129,6 +1289,11 @@ mod tests {
                         process.reported = true;
                     }
                 }
+                Event::Scale(workers) => {
+                    if self.stops == 0 && !self.gave_up {
+                        self.wanted = workers.clamp(1, self.settings.slots.max(1));
+                    }
+                }
                 Event::Restart | Event::Tick => {}
             }
             let actions = self.state.on(event, self.now);
@@ -1144,14 +1309,19 @@ mod tests {
         }
 
         fn perform(&mut self, actions: Vec<Action>) {
-            let workers = self.settings.workers as usize;
-            assert!(actions.len() <= 3 * workers + 5, "{actions:?}");
+            let slots = self.settings.slots as usize;
+            assert!(actions.len() <= 3 * slots + 5, "{actions:?}");
             let since_begin = self.now - self.begin;
             for action in actions {
                 assert_eq!(self.finish, None, "{action:?} after the end");
                 match action {
                     Action::Spawn(worker) => {
-                        assert!(self.stops == 0 && !self.gave_up, "{action:?} while stopping");
+                        let last = self.living.is_empty() && self.stops == 1 && self.serving > 0;
+                        assert!(
+                            (self.stops == 0 && !self.gave_up) || last,
+                            "{action:?} while stopping"
+                        );
+                        assert!(worker.slot.0 < self.wanted.max(1), "{action:?} on a closed slot");
                         assert!(self.known.insert(worker), "{worker} twice");
                         let process = Process { spawned_after: since_begin, ..Process::default() };
                         self.living.insert(worker, process);
@@ -1202,8 +1372,9 @@ mod tests {
                         assert!(!self.living.contains_key(&worker));
                         self.ended.push(false);
                     }
+                    Action::Scaled(workers) => assert_eq!(workers, self.wanted),
                     Action::Respawning { slot, after } => {
-                        assert!(slot.0 < self.settings.workers);
+                        assert!(slot.0 < self.wanted);
                         assert!(after <= self.settings.backoff.most);
                     }
                     Action::GiveUp(_) => {
@@ -1263,6 +1434,11 @@ mod tests {
                 }
                 Chance::Restart => self.tell(Event::Restart),
                 Chance::Stop => self.tell(Event::Stop),
+                Chance::Scale(workers) => {
+                    if self.settings.slots > 0 {
+                        self.tell(Event::Scale(workers.into()));
+                    }
+                }
                 Chance::ToDeadline => {
                     self.now = self.state.deadline().unwrap_or(self.now).max(self.now);
                     self.tell(Event::Tick);
@@ -1307,6 +1483,7 @@ mod tests {
         Stale(u8, u8, u8),
         Restart,
         Stop,
+        Scale(u8),
         ToDeadline,
         Wait(u16),
     }
@@ -1319,6 +1496,7 @@ mod tests {
             1 => any::<u8>().prop_map(Chance::SpawnFailed),
             1 => (0..5_u8, 0..20_u8, any::<u8>()).prop_map(|(slot, generation, kind)| Chance::Stale(slot, generation, kind)),
             3 => Just(Chance::Restart),
+            3 => (0..7_u8).prop_map(Chance::Scale),
             4 => Just(Chance::ToDeadline),
             3 => any::<u16>().prop_map(Chance::Wait),
         ]
@@ -1358,7 +1536,7 @@ mod tests {
             while world.state.deadline().is_some() {
                 world.play(Chance::ToDeadline);
                 ticks += 1;
-                prop_assert!(ticks <= 2 * workers, "too many ticks");
+                prop_assert!(ticks <= 2 * (workers + 1), "too many ticks");
             }
             for (worker, process) in world.living.clone() {
                 prop_assert!(process.killed, "{} was forgotten", worker);
@@ -1392,7 +1570,7 @@ mod tests {
             prop_assert_eq!(world.ended.len(), world.restarts as usize);
             prop_assert_eq!(world.ended.last(), Some(&true));
             let slots: Vec<u32> = world.living.keys().map(|worker| worker.slot.0).collect();
-            prop_assert_eq!(slots, (0..workers).collect::<Vec<_>>());
+            prop_assert_eq!(slots, (0..world.wanted).collect::<Vec<_>>());
             prop_assert!(world.living.values().all(|process| process.admitted));
             prop_assert!(world.living.keys().all(|worker| !old.contains(worker)));
         }

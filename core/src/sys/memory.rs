@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 const PAGE: usize = 4096;
@@ -24,6 +24,8 @@ impl SharedPage {
     pub(crate) fn create_own(name: &str) -> io::Result<(Self, OwnedFd)> {
         let fd = sized_memfd(name)?;
         let page = Self::map(&fd)?;
+        // A forked worker shall not find the pages of its siblings in its memory.
+        page.0.advise(Advice::DontFork)?;
         // From here on nobody can map it writable, whoever holds the descriptor; ours stays as it is.
         fcntl_add_seals(
             &fd,
@@ -56,7 +58,9 @@ impl ReadOnlyPage {
     pub(crate) fn create_for_writer(name: &str) -> io::Result<(Self, OwnedFd)> {
         let fd = sized_memfd(name)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-        Ok((Self::map(&fd)?, fd))
+        let page = Self::map(&fd)?;
+        page.0.advise(Advice::DontFork)?;
+        Ok((page, fd))
     }
 
     /// Maps a page that another process writes.

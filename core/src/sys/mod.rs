@@ -1,16 +1,18 @@
-//! The crate's only unsafe code: shared pages, starting a worker, adopting what it inherited, being called
+//! The crate's only unsafe code: shared pages, starting or forking a worker, adopting what it inherited, being called
 //! away from a wait, and two socket calls that no crate wraps.
 
+mod fork;
 mod interrupt;
 mod memory;
 mod process;
 mod socket;
 
+pub(crate) use fork::{fork, threads};
 pub use interrupt::Interruptible;
 pub(crate) use interrupt::signal_on_input;
 pub(crate) use memory::{ReadOnlyPage, SharedPage};
 pub(crate) use process::{
-    adopt_descriptor, default_child_signal, leave_signals_to_supervisor, on_start,
+    adopt_descriptor, default_child_signal, leave_signals_to_supervisor, on_start, place_descriptor,
 };
 pub use socket::queue_len;
 

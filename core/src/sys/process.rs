@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "code between fork and exec, and descriptors known by number only")]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -48,6 +48,18 @@ fn before_exec(supervisor: Pid, keep: &[RawFd]) -> io::Result<()> {
 
 const CLOSE_RANGE_CLOEXEC: libc::c_int = 4; // linux/close_range.h, since Linux 5.11
 
+/// Puts a duplicate of `fd` under this number, where it stays over an `exec`.
+///
+/// Child · right before the `exec`: whatever was open under the number is closed.
+pub(crate) fn place_descriptor(fd: &OwnedFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: in a forked child about to become another program nobody uses the number again, whoever
+    // owned it.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Takes ownership of an inherited descriptor and marks it close-on-exec again.
 ///
 /// Worker · once per number, right at the start.
@@ -74,7 +86,7 @@ pub(crate) fn default_child_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets SIGTERM, SIGINT and SIGHUP pass without effect, unless the program has its own way with them.
+/// Lets the signals that are for the supervisor pass without effect, unless the program has its own way with them.
 ///
 /// Worker · at its start. The supervisor decides who leaves, and says so on the board; a service manager
 /// that signals the whole control group (systemd does) must not cut off requests that the supervisor is
@@ -83,7 +95,9 @@ pub(crate) fn default_child_signal() -> io::Result<()> {
 pub(crate) fn leave_signals_to_supervisor() -> io::Result<()> {
     let nothing =
         SigAction::new(SigHandler::Handler(do_nothing), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in
+        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGTTIN, Signal::SIGTTOU]
+    {
         // SAFETY: the handler touches nothing, so it is safe in signal context.
         let old = unsafe { sigaction(signal, &nothing) }?;
         if !matches!(old.handler(), SigHandler::SigDfl) {

@@ -5,7 +5,7 @@ use std::io;
 use super::lane::Wait;
 use super::sealed::Sealed;
 use super::{Runtime, Turn, WorkerSetup, note_outcome};
-use crate::connection::Connection;
+use crate::connection::{Connection, Meter};
 use crate::error::Error;
 use crate::strategy::RuntimeKind;
 use crate::worker::Lane;
@@ -45,26 +45,43 @@ impl<H> Sealed for Blocking<H>
 where
     H: FnMut(Connection) -> io::Result<()>,
 {
-    fn serve(mut self, setup: WorkerSetup, mut lane: Lane) -> Result<(), Error> {
+    fn serve(self, setup: WorkerSetup) -> Result<(), Error> {
         let worker = setup.meter.worker();
-        let failed = |source| Error::Serve { worker, source };
-        lane.wait_in_acceptor().map_err(failed)?;
-        let mut wait = if lane.waits() { Wait::Not } else { lane.arm().map_err(failed)? };
-        lane.report_ready().map_err(failed)?;
-        loop {
-            let turn = if lane.waits() {
-                lane.turn_waiting()
-            } else {
-                lane.wait(wait).and_then(|event| lane.turn(event))
-            };
-            match turn.map_err(failed)? {
-                Turn::Serve(connection) => note_outcome(&setup.meter, (self.handler)(connection)),
-                Turn::Again => {}
-                Turn::Drained | Turn::Orphaned => return Ok(()),
-            }
-            if !lane.waits() {
-                wait = lane.arm().map_err(failed)?;
-            }
+        drop(setup.control);
+        let mut handler = self.handler;
+        setup
+            .lanes
+            .into_iter()
+            .try_for_each(|mut lane| {
+                // The only lane, so the only thread that waits.
+                lane.wait_in_acceptor()?;
+                serve_lane(&setup.meter, lane, &mut handler)
+            })
+            .map_err(|source| Error::Serve { worker, source })
+    }
+}
+
+/// Serves what comes on one lane, one connection at a time, until it has drained or its supervisor is gone.
+pub(super) fn serve_lane(
+    meter: &Meter,
+    mut lane: Lane,
+    mut handler: impl FnMut(Connection) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut wait = if lane.waits() { Wait::Not } else { lane.arm()? };
+    lane.report_ready()?;
+    loop {
+        let turn = if lane.waits() {
+            lane.turn_waiting()
+        } else {
+            lane.wait(wait).and_then(|event| lane.turn(event))
+        };
+        match turn? {
+            Turn::Serve(connection) => note_outcome(meter, handler(connection)),
+            Turn::Again => {}
+            Turn::Drained | Turn::Orphaned => return Ok(()),
+        }
+        if !lane.waits() {
+            wait = lane.arm()?;
         }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Wait {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Lane {
+pub(crate) struct Lane {
     epoll: Arc<OwnedFd>,
     control: OwnedFd,
     acceptor: Box<dyn Acceptor>,

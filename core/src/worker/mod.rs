@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::board::OwnBoard;
 use crate::connection::{Connection, Meter};
@@ -20,6 +21,7 @@ mod blocking;
 mod lane;
 #[cfg(feature = "tokio")]
 mod lookout;
+mod threads;
 #[cfg(feature = "tokio")]
 mod tokio;
 
@@ -27,6 +29,7 @@ mod tokio;
 pub use self::tokio::{AsyncConnection, Tokio};
 pub use blocking::Blocking;
 pub(crate) use lane::Lane;
+pub use threads::Threads;
 
 /// Names of the descriptors every worker inherits beside those of its strategy.
 pub(crate) mod inherited_name {
@@ -44,26 +47,32 @@ pub(crate) const POKE: u8 = b'P';
 
 /// How a worker serves the connections that its strategy brings.
 ///
-/// Implemented by [`Blocking`] and, with the feature `tokio`, by `Tokio`.
+/// Implemented by [`Blocking`], [`Threads`] and, with the feature `tokio`, by `Tokio`.
 pub trait Runtime: sealed::Sealed {
     /// What strategies have to know of it.
     fn kind(&self) -> RuntimeKind;
 }
 
 pub(crate) mod sealed {
-    use super::{Error, Lane, WorkerSetup};
+    use super::{Error, WorkerSetup};
 
     /// The part of a runtime that only this crate calls.
     pub trait Sealed {
         /// Worker · serves until it is told to leave or the supervisor is gone.
-        fn serve(self, setup: WorkerSetup, lane: Lane) -> Result<(), Error>;
+        fn serve(self, setup: WorkerSetup) -> Result<(), Error>;
     }
 }
 
-/// What a runtime has to know beside its lane.
+/// What a runtime works with.
 #[derive(Debug)]
 pub struct WorkerSetup {
     pub(crate) meter: Meter,
+    /// As many as the runtime has asked for.
+    pub(crate) lanes: Vec<Lane>,
+    /// The supervisor's channel. Without threads the lane has it, and this is a duplicate.
+    pub(crate) control: OwnedFd,
+    /// With threads, the other ends of what each has in the place of the supervisor's channel.
+    pub(crate) relays: Vec<OwnedFd>,
     /// How often an event loop has to show that it turns.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "for event loops"))]
     pub(crate) heartbeat: Option<Duration>,
@@ -107,12 +116,25 @@ pub(crate) fn run(
         listeners,
         runtime: runtime.kind(),
     };
-    let acceptor = strategy.open(&inherited).map_err(|source| Error::Open { worker, source })?;
+    let failed = |source| Error::Open { worker, source };
+    let (mut lanes, mut relays) = (Vec::new(), Vec::new());
+    let kind = runtime.kind();
+    for _ in 0..kind.lanes() {
+        let acceptor = strategy.open(&inherited).map_err(failed)?;
+        let told_by = if !matches!(kind, RuntimeKind::Threads(_)) {
+            control.try_clone().map_err(failed)?
+        } else {
+            let flags = SocketFlags::CLOEXEC;
+            let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+                .map_err(|error| failed(error.into()))?;
+            relays.push(ours);
+            theirs
+        };
+        lanes.push(Lane::new(acceptor, told_by, meter.clone()).map_err(failed)?);
+    }
     // What the strategy did not open it does not need.
     drop(inherited);
-    let lane = Lane::new(acceptor, control, meter.clone())
-        .map_err(|source| Error::Open { worker, source })?;
-    runtime.serve(WorkerSetup { meter, heartbeat: legacy.heartbeat }, lane)
+    runtime.serve(WorkerSetup { meter, lanes, control, relays, heartbeat: legacy.heartbeat })
 }
 
 fn take(fds: &mut BTreeMap<String, OwnedFd>, name: &str) -> Result<OwnedFd, Error> {

@@ -64,17 +64,19 @@ impl<H> Sealed for Tokio<H>
 where
     H: AsyncFn(AsyncConnection) -> io::Result<()> + 'static,
 {
-    fn serve(self, setup: WorkerSetup, lane: Lane) -> Result<(), Error> {
+    fn serve(self, setup: WorkerSetup) -> Result<(), Error> {
         let worker = setup.meter.worker();
+        drop(setup.control);
+        let Some(lane) = setup.lanes.into_iter().next() else { return Ok(()) };
         let failed = |source| Error::Serve { worker, source };
         let runtime =
             ::tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let local = LocalSet::new();
-        let (meter, period) = (setup.meter.clone(), setup.heartbeat);
+        let (meter, period) = (setup.meter, setup.heartbeat);
         let end = local
             .block_on(&runtime, async {
                 ::tokio::select! {
-                    end = accept(setup, lane, self.handler) => end,
+                    end = accept(&meter, lane, self.handler) => end,
                     never = beat(&meter, period) => match never {},
                 }
             })
@@ -129,7 +131,7 @@ enum End {
     Orphaned,
 }
 
-async fn accept<H>(setup: WorkerSetup, mut lane: Lane, handler: H) -> io::Result<End>
+async fn accept<H>(meter: &Meter, mut lane: Lane, handler: H) -> io::Result<End>
 where
     H: AsyncFn(AsyncConnection) -> io::Result<()> + 'static,
 {
@@ -157,7 +159,7 @@ where
             Turn::Serve(connection) => {
                 let connection = AsyncConnection::new(connection, Rc::clone(&drain))?;
                 let (handler, ended) = (Rc::clone(&handler), Rc::clone(&ended));
-                let meter = setup.meter.clone();
+                let meter = meter.clone();
                 ::tokio::task::spawn_local(async move {
                     note_outcome(&meter, handler(connection).await);
                     ended.notify_one();

@@ -96,12 +96,20 @@ pub(super) fn ctrl_c(stage: &Stage) -> Outcome {
 
 /// The supervisor is killed; in every second round one of its workers is stopped.
 pub(super) fn orphans(stage: &Stage) -> Outcome {
+    outlived(stage, &stage.spec())
+}
+
+pub(super) fn forked_orphans(stage: &Stage) -> Outcome {
+    outlived(stage, &Spec { fork: true, ..stage.spec() })
+}
+
+fn outlived(stage: &Stage, spec: &Spec) -> Outcome {
     const WITHIN: Duration = Duration::from_secs(1);
 
     let rounds = rounds("FORKHERD_CONFORMANCE_ORPHANS", 4);
     let mut longest = Duration::ZERO;
     for round in 0..rounds {
-        let mut herd = stage.serving(&Spec { workers: 3, ..stage.spec() })?;
+        let mut herd = stage.serving(&Spec { workers: 3, ..spec.clone() })?;
         let seats = herd.wait_full(3)?;
         if round % 2 == 1 {
             herd.stop(seats[round as usize % seats.len()])?;

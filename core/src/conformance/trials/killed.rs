@@ -12,10 +12,18 @@ const CLIENTS: usize = 4;
 const BETWEEN: u32 = 20;
 
 pub(super) fn under_load(stage: &Stage) -> Outcome {
+    kill_under_load(stage, &Spec { workers: WORKERS, ..stage.spec() })
+}
+
+pub(super) fn forked(stage: &Stage) -> Outcome {
+    kill_under_load(stage, &Spec { workers: WORKERS, fork: true, ..stage.spec() })
+}
+
+fn kill_under_load(stage: &Stage, spec: &Spec) -> Outcome {
     let kills = rounds("FORKHERD_CONFORMANCE_KILLS", 10);
     let connections = rounds("FORKHERD_CONFORMANCE_CONNECTIONS", kills * BETWEEN);
     let between = u64::from(connections / kills.max(1));
-    let mut herd = stage.serving(&Spec { workers: WORKERS, ..stage.spec() })?;
+    let mut herd = stage.serving(spec)?;
     herd.journal().expect("worker died");
     let load = Load::start(herd.address()?, CLIENTS);
     let mut in_service = 0;
@@ -35,8 +43,8 @@ pub(super) fn under_load(stage: &Stage) -> Outcome {
     stage.report(&format!(
         "{kills} kills: {tally}; in service at the kills {in_service}, taken but uncounted {uncounted}"
     ));
-    // One accept lane per worker: one connection may be taken and not counted yet.
-    if uncounted > u64::from(kills) {
+    // On each accept lane one connection may be taken and not counted yet.
+    if uncounted > u64::from(kills * stage.runtime.lanes()) {
         return Err(format!("{uncounted} lost beyond what was in service: {tally}"));
     }
     for how in [Lost::Refused, Lost::Overdue, Lost::Other] {

@@ -1,0 +1,71 @@
+//! A worker that is alive and gets nothing done: what comes for it is served by others.
+
+use crate::conformance::client::{Client, all_answered, crowd};
+use crate::conformance::herd::{Herd, Seat};
+use crate::conformance::journal::Said;
+use crate::conformance::spec::Spec;
+use crate::conformance::stage::{Outcome, Stage, Verdict};
+
+const WORKERS: u32 = 2;
+const CLIENTS: usize = 40;
+
+/// Its handler loops for ever.
+pub(super) fn endless_loop(stage: &Stage) -> Outcome {
+    let (mut herd, _client, victim) = hang(stage, "spin")?;
+    served_by_others(&herd, victim)?;
+    let exit = herd.kill(victim)?;
+    if exit.in_service != 1 {
+        return Err(format!("the victim had {} in service instead of 1", exit.in_service));
+    }
+    herd.wait_successor(victim)?;
+    all_answered(crowd(herd.address()?, 20, "serve")?)?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// Its handler sleeps in a system call, and goes on later.
+pub(super) fn blocking_sleep(stage: &Stage) -> Outcome {
+    let (mut herd, mut client, victim) = hang(stage, "gate")?;
+    served_by_others(&herd, victim)?;
+    let mark = herd.journal().mark();
+    client.ask("open").map_err(|lost| lost.to_string())?;
+    let answer = client.answer().map_err(|lost| format!("what it held: {lost}"))?;
+    if answer.worker != victim.worker {
+        return Err(format!("not the victim answered: {answer:?}"));
+    }
+    herd.journal().wait("the victim goes on", mark, |said| {
+        said.contains(&Said::Recovered(victim.worker)).then_some(())
+    })?;
+    all_answered(crowd(herd.address()?, 20, "serve")?)?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// A service one of whose workers hangs, the client that it hangs on, and that worker.
+fn hang(stage: &Stage, request: &str) -> Result<(Herd, Client, Seat), String> {
+    let herd = stage.serving(&Spec { workers: WORKERS, hung_ms: Some(250), ..stage.spec() })?;
+    herd.journal().expect("worker hangs");
+    herd.journal().expect("worker died");
+    let seats = herd.wait_idle(WORKERS)?;
+    let mut client = Client::asking(herd.address()?, request).map_err(|lost| lost.to_string())?;
+    let worker = client.begun().map_err(|lost| format!("{request}: {lost}"))?;
+    let victim = seats.into_iter().find(|seat| seat.worker == worker);
+    let victim = victim.ok_or_else(|| format!("{worker} began, which has no seat"))?;
+    Ok((herd, client, victim))
+}
+
+/// Those who come before anybody knows, and those who come after.
+fn served_by_others(herd: &Herd, victim: Seat) -> Result<(), String> {
+    let address = herd.address()?;
+    let early = crowd(address, CLIENTS, "serve")?;
+    herd.journal().wait("the victim counts as hung", 0, |said| {
+        said.contains(&Said::Hung(victim.worker)).then_some(())
+    })?;
+    let late = crowd(address, CLIENTS, "serve")?;
+    for answer in all_answered(early)?.into_iter().chain(all_answered(late)?) {
+        if answer.worker == victim.worker {
+            return Err(format!("a hung worker answered: {answer:?}"));
+        }
+    }
+    Ok(())
+}
