@@ -84,6 +84,10 @@ struct Supervisor<'a> {
     processes: BTreeMap<WorkerId, Process>,
     /// What all ready workers were last told to cover.
     covered: Vec<SlotId>,
+    /// It may have changed since. Looked at once per turn of the loop, however many workers came or went.
+    cover_is_stale: bool,
+    /// A wake-up may have died.
+    poke_is_due: bool,
     interest: Interest,
     joined: Vec<bool>,
     dispatch_paused_until: Option<Instant>,
@@ -175,6 +179,8 @@ impl<'a> Supervisor<'a> {
             kick,
             processes: BTreeMap::new(),
             covered: Vec::new(),
+            cover_is_stale: false,
+            poke_is_due: false,
             interest: Interest::all(sources),
             joined: vec![false; sources],
             dispatch_paused_until: None,
@@ -202,6 +208,7 @@ impl<'a> Supervisor<'a> {
         let first = self.state.start(Instant::now());
         self.perform(first);
         while self.outcome.is_none() {
+            self.settle();
             let now_wanted = self.arm_dispatcher().unwrap_or_else(|error| {
                 tracing::warn!(%error, "cannot watch the listeners: pausing");
                 self.dispatch_paused_until = Some(Instant::now() + AcceptFault::PAUSE);
@@ -456,9 +463,9 @@ impl<'a> Supervisor<'a> {
             return;
         }
         log_failure(worker, "avoid", self.job.strategy.avoid(worker, avoided));
-        self.tell_cover();
+        self.cover_is_stale = true;
         if avoided {
-            self.poke_all();
+            self.poke_is_due = true;
         }
     }
 
@@ -479,8 +486,8 @@ impl<'a> Supervisor<'a> {
         }
         (self.job.observer)(&Notice::Exited { worker, pid, status, counts });
         self.job.strategy.release(worker);
-        self.tell_cover();
-        self.poke_all();
+        self.cover_is_stale = true;
+        self.poke_is_due = true;
         self.decide(Event::Exited { worker, served: counts.taken > 0 });
     }
 
@@ -625,10 +632,10 @@ impl<'a> Supervisor<'a> {
             process.ready = true;
             process.set_cover(&self.covered);
             // What there is to cover may have changed since it was started.
-            process.poke();
+            process.tell();
         }
         tracing::info!(slot = worker.slot.0, generation, "worker ready");
-        self.tell_cover();
+        self.cover_is_stale = true;
     }
 
     fn retire(&mut self, worker: WorkerId) {
@@ -642,7 +649,7 @@ impl<'a> Supervisor<'a> {
         if let Some(process) = self.processes.get_mut(&worker) {
             process.drain(leaving);
         }
-        self.tell_cover();
+        self.cover_is_stale = true;
     }
 
     fn kill(&mut self, worker: WorkerId, reason: KillReason) {
@@ -657,6 +664,16 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// What has to be told to all workers after a turn of the loop.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.cover_is_stale) {
+            self.tell_cover();
+        }
+        if std::mem::take(&mut self.poke_is_due) {
+            self.poke_all();
+        }
+    }
+
     /// Tells all ready workers which slots to cover, if that has changed.
     fn tell_cover(&mut self) {
         let uncovered = self.job.strategy.uncovered();
@@ -666,7 +683,7 @@ impl<'a> Supervisor<'a> {
         self.covered = uncovered;
         for process in self.processes.values().filter(|p| p.ready && !p.draining) {
             process.set_cover(&self.covered);
-            process.poke();
+            process.tell();
         }
     }
 

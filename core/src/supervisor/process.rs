@@ -26,7 +26,7 @@ use crate::listener::ListenSpec;
 use crate::pool::Listener;
 use crate::start::Program;
 use crate::sys;
-use crate::worker::{POKE, inherited_name};
+use crate::worker::{NEWS, POKE, inherited_name};
 
 /// How a worker ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -155,10 +155,19 @@ impl Process {
 
     /// Makes the worker look at its board and its sources.
     pub(super) fn poke(&self) {
+        self.say(POKE);
+    }
+
+    /// Makes the worker look at its board.
+    pub(super) fn tell(&self) {
+        self.say(NEWS);
+    }
+
+    fn say(&self, word: u8) {
         // A full channel holds pokes that were not read yet, which say the same. A closed one belongs to
         // a worker whose death is on its way to us.
         if let Some(control) = &self.control {
-            let _ = send(control, &[POKE], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            let _ = send(control, &[word], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         }
     }
 

@@ -20,7 +20,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::Timespec;
 
-use super::{POKE, READY, Turn};
+use super::{NEWS, READY, Turn};
 use crate::acceptor::{AcceptFault, Acceptor, Interest, Load, SourceId, Streak, Wake};
 use crate::connection::{Connection, Meter};
 use crate::id::SlotId;
@@ -278,23 +278,27 @@ impl Lane {
 
     /// Reads the control channel and the board. `Some`: the turn ends here.
     fn control(&mut self) -> io::Result<Option<Turn>> {
-        let mut pokes = [0_u8; 64];
-        match recv(&self.control, &mut pokes[..], RecvFlags::DONTWAIT) {
+        let mut words = [0_u8; 64];
+        match recv(&self.control, &mut words[..], RecvFlags::DONTWAIT) {
             Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(Some(Turn::Orphaned)),
-            Ok((_, length)) => debug_assert!(pokes[..length].iter().all(|&byte| byte == POKE)),
+            // As many as fit: what did not fit, here or into the channel, may have been a poke.
+            Ok((_, length)) => {
+                let poked =
+                    length == words.len() || words[..length].iter().any(|&word| word != NEWS);
+                self.poked |= poked && !self.draining;
+            }
             Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
         self.meter.board().cover(&mut self.cover);
-        if !self.draining {
-            self.poked = true;
-            if let Some(leaving) = self.meter.board().leaving() {
-                self.draining = true;
-                self.poked = false;
-                // Whether anything is left is asked anew: nothing may ever come to wake us for it.
-                self.blocked = false;
-                self.acceptor.close(leaving);
-            }
+        if !self.draining
+            && let Some(leaving) = self.meter.board().leaving()
+        {
+            self.draining = true;
+            self.poked = false;
+            // Whether anything is left is asked anew: nothing may ever come to wake us for it.
+            self.blocked = false;
+            self.acceptor.close(leaving);
         }
         // Leave, or join, first; what was ready stays owed.
         Ok(Some(Turn::Again))

@@ -41,9 +41,14 @@ pub(crate) mod inherited_name {
 
 /// What a worker sends once it serves.
 pub(crate) const READY: u8 = b'R';
-/// What the supervisor sends when something on the worker's board has changed, or a wake-up may have
-/// been lost. What it is stands on the board: a channel that is full loses nothing.
+/// What the supervisor sends when a wake-up may have been lost: look at the board, and at every source.
+/// What there is to know stands on the board: a channel that is full loses nothing, because a worker that
+/// has left so much unread was not looking anyway, and will.
 pub(crate) const POKE: u8 = b'P';
+/// What it sends when something on the worker's board has changed and no wake-up can be lost by it. With
+/// 128 slots and as many workers, looking at every source each time one of them comes is half a million
+/// calls that find nothing.
+pub(crate) const NEWS: u8 = b'N';
 
 /// How a worker serves the connections that its strategy brings.
 ///

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::blocking::serve_lane;
 use super::sealed::Sealed;
-use super::{Lane, POKE, READY, Runtime, WorkerSetup};
+use super::{Lane, READY, Runtime, WorkerSetup};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::strategy::RuntimeKind;
@@ -109,13 +109,15 @@ fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>) -> io::Result<End> {
         }
         let events: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if events[0] {
-            match recv(control, &mut [0_u8; 64][..], RecvFlags::DONTWAIT) {
+            let mut words = [0_u8; 64];
+            match recv(control, &mut words[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(End::Left),
-                Ok(_) => {
+                Ok((_, length)) => {
                     drains = true;
                     for lane in &relays {
-                        // As in the supervisor: a full channel holds pokes that say the same.
-                        let _ = send(lane, &[POKE], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+                        // As in the supervisor: a full channel is one that nobody reads now.
+                        let _ =
+                            send(lane, &words[..length], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
                     }
                 }
                 Err(Errno::AGAIN | Errno::INTR) => {}
