@@ -129,7 +129,7 @@ pub fn main(subject: Subject) -> ExitCode {
     let skipped = Arc::new(AtomicUsize::new(0));
     let mut all = Vec::new();
     for &runtime in subject.runtimes {
-        for trial in trials::all().into_iter().filter(|trial| trial.suits(runtime)) {
+        for trial in trials::all().into_iter().filter(|trial| trial.suits(subject.queue, runtime)) {
             let skipped = Arc::clone(&skipped);
             let name = format!("{runtime}::{}", trial.name);
             all.push(Trial::ignorable_test(name.clone(), move || {

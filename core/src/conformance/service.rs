@@ -91,13 +91,24 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
             return Ok(ExitCode::from(status));
         }
         std::thread::sleep(spec.boot_delay);
+        if let Some(files) = spec.files {
+            limit_files(files)?;
+        }
     } else {
         // Whatever becomes of the test process, nothing of it stays behind.
         let failed = |what: &str, error: &dyn std::fmt::Display| format!("{what}: {error}");
+        if let Some(user) = spec.user {
+            let group = nix::unistd::Gid::from_raw(user);
+            nix::unistd::setgroups(&[]).map_err(|e| failed("setgroups", &e))?;
+            nix::unistd::setgid(group).map_err(|e| failed("setgid", &e))?;
+            nix::unistd::setuid(user.into()).map_err(|e| failed("setuid", &e))?;
+        }
+        // After another user, which clears it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| failed("prctl", &e))?;
-        if let Some(files) = spec.files {
-            let limit = Rlimit { current: Some(files), maximum: Some(files) };
-            setrlimit(Resource::Nofile, limit).map_err(|e| failed("setrlimit", &e))?;
+        // What a supervisor needs for its slots, and for what waits in its hands.
+        let needed = |files| files + 16 * u64::from(spec.workers);
+        if let Some(files) = spec.supervisor_files.or(spec.files.map(needed)) {
+            limit_files(files)?;
         }
     }
     let strategy = match (spec.credits, subject.queue) {
@@ -129,6 +140,11 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
     // A forked worker never comes back here.
     debug_assert_eq!(role == Role::Worker, std::env::var_os(ENV_WORKER).is_some());
     Ok(ExitCode::SUCCESS)
+}
+
+fn limit_files(files: u64) -> Result<(), String> {
+    let limit = Rlimit { current: Some(files), maximum: Some(files) };
+    setrlimit(Resource::Nofile, limit).map_err(|e| format!("setrlimit: {e}"))
 }
 
 /// What a client may ask for.

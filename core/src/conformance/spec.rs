@@ -27,8 +27,12 @@ pub(super) struct Spec {
     pub(super) boot_delay: Duration,
     /// Workers end with this status before they reach `run`.
     pub(super) boot_exit: Option<u8>,
-    /// The limit of open files.
+    /// The limit of open files of a worker; the supervisor's is higher by what its slots need.
     pub(super) files: Option<u64>,
+    /// The supervisor's, if it is to be another.
+    pub(super) supervisor_files: Option<u64>,
+    /// Whom the service runs as.
+    pub(super) user: Option<u32>,
 }
 
 impl Spec {
@@ -45,6 +49,8 @@ impl Spec {
             boot_delay: Duration::ZERO,
             boot_exit: None,
             files: None,
+            supervisor_files: None,
+            user: None,
         }
     }
 }
@@ -70,6 +76,12 @@ impl fmt::Display for Spec {
         }
         if let Some(hung_ms) = self.hung_ms {
             write!(f, ";hung_ms={hung_ms}")?;
+        }
+        if let Some(files) = self.supervisor_files {
+            write!(f, ";supervisor_files={files}")?;
+        }
+        if let Some(user) = self.user {
+            write!(f, ";user={user}")?;
         }
         if let Some(files) = self.files {
             write!(f, ";files={files}")?;
@@ -98,6 +110,10 @@ impl FromStr for Spec {
                     spec.boot_delay = Duration::from_millis(value.parse().map_err(|_| wrong())?);
                 }
                 "boot_exit" => spec.boot_exit = Some(value.parse().map_err(|_| wrong())?),
+                "supervisor_files" => {
+                    spec.supervisor_files = Some(value.parse().map_err(|_| wrong())?);
+                }
+                "user" => spec.user = Some(value.parse().map_err(|_| wrong())?),
                 "files" => spec.files = Some(value.parse().map_err(|_| wrong())?),
                 _ => return Err(wrong()),
             }
@@ -123,6 +139,8 @@ mod tests {
             boot_delay: Duration::from_millis(500),
             boot_exit: Some(3),
             files: Some(64),
+            supervisor_files: Some(80),
+            user: Some(65_534),
             ..Spec::new(RuntimeKind::Blocking)
         };
         for spec in [plain, full] {

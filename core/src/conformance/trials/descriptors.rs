@@ -3,7 +3,7 @@
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::Signal;
 
-use crate::conformance::client::{Client, all_answered, crowd};
+use crate::conformance::client::{all_answered, crowd};
 use crate::conformance::journal::Said;
 use crate::conformance::proc::{self, poll_until};
 use crate::conformance::spec::Spec;
@@ -66,57 +66,6 @@ pub(super) fn same(stage: &Stage) -> Outcome {
         settled("a worker", seat.pid, &first)?;
     }
     stage.report(&format!("supervisor {}, worker {}: {first:?}", supervisor.len(), first.len()));
-    herd.finish()?;
-    Ok(Verdict::Passed)
-}
-
-/// More clients than all workers have descriptors for: some are served, some wait, nobody is dropped;
-/// not when the supervisor pokes workers that are full, nor when it tells them to leave.
-pub(super) fn limit(stage: &Stage) -> Outcome {
-    const FILES: u64 = 64;
-    const CLIENTS: usize = 200;
-    const WORKERS: u32 = 2;
-    /// A worker that holds so many is at its limit, less what it keeps in reserve.
-    const FULL: usize = 50;
-    const TOO_FEW: &str = "descriptors for";
-
-    let mut herd = stage.start(&Spec { files: Some(FILES), workers: WORKERS, ..stage.spec() })?;
-    herd.journal().expect(TOO_FEW);
-    if let Err(error) = herd.wait_serving() {
-        herd.journal().wait_log(TOO_FEW).map_err(|_| error)?;
-        herd.wait_end("it lacks descriptors")?;
-        let reason = format!("{FILES} descriptors are too few for this strategy to start");
-        return Ok(Verdict::Skipped(reason));
-    }
-    let address = herd.address()?;
-    let mut clients = Vec::new();
-    for n in 0..CLIENTS {
-        clients.push(Client::connect(address).map_err(|lost| format!("client {n}: {lost}"))?);
-    }
-    let seats = herd.wait_full(WORKERS)?;
-    poll_until("every worker has as many as it can hold", || {
-        let mut held = Vec::new();
-        for seat in &seats {
-            held.push(proc::descriptors(seat.pid)?.len());
-        }
-        Ok(held.iter().all(|&held| held >= FULL).then_some(()))
-    })?;
-    // One that stops makes the supervisor poke the other, which is full.
-    for &seat in &seats {
-        herd.stop(seat)?;
-        herd.resume(seat)?;
-    }
-    // The first leaves as soon as its successor is ready, full as it is.
-    let mark = herd.journal().mark();
-    herd.signal(Signal::HUP)?;
-    herd.wait_successor(seats[0])?;
-    for (n, client) in clients.iter_mut().enumerate() {
-        client.ask("serve").map_err(|lost| format!("client {n}: {lost}"))?;
-    }
-    all_answered(clients)?;
-    herd.journal().wait("the rolling restart is done", mark, |said| {
-        said.contains(&Said::RestartDone).then_some(())
-    })?;
     herd.finish()?;
     Ok(Verdict::Passed)
 }

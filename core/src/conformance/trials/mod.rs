@@ -1,11 +1,13 @@
 //! The trials, one file per promise.
 
 use super::stage::{Outcome, Stage};
+use crate::conformance::Queue;
 use crate::strategy::RuntimeKind;
 
 mod booting;
 mod descriptors;
 mod ending;
+mod exhausted;
 mod hung;
 mod killed;
 mod queued;
@@ -29,14 +31,17 @@ enum Runs {
     /// Where one client is enough to hold a worker up.
     OnOneLane,
     OnTokio,
+    /// Where connections travel as descriptors, on one lane.
+    InChannels,
 }
 
 impl Case {
-    pub(super) fn suits(&self, runtime: RuntimeKind) -> bool {
+    pub(super) fn suits(&self, queue: Queue, runtime: RuntimeKind) -> bool {
         match self.runs {
             Runs::Anywhere => true,
             Runs::OnOneLane => runtime.lanes() == 1,
             Runs::OnTokio => runtime == RuntimeKind::Tokio,
+            Runs::InChannels => runtime.lanes() == 1 && matches!(queue, Queue::Channel { .. }),
         }
     }
 }
@@ -76,10 +81,13 @@ pub(super) fn all() -> Vec<Case> {
         },
         on_each("a_second_instance_is_refused", refusing::second_instance),
         on_each("descriptors_are_the_same_afterwards", descriptors::same),
+        on_one_lane("nobody_is_dropped_at_the_descriptor_limit", exhausted::descriptors),
+        on_one_lane("too_few_descriptors_are_refused_before_anything_starts", exhausted::refused),
         Case {
-            name: "nobody_is_dropped_at_the_descriptor_limit",
-            runs: Runs::OnTokio,
-            run: descriptors::limit,
+            name: "nobody_is_dropped_when_no_descriptor_can_be_sent",
+            runs: Runs::InChannels,
+            run: exhausted::under_way,
         },
+        on_one_lane("everybody_is_served_after_all_were_stopped", exhausted::everybody_stopped),
     ]
 }
