@@ -47,8 +47,10 @@
 //! * Linux 3.9 for `SO_REUSEPORT`; no privilege.
 
 mod acceptor;
+mod counts;
 mod cover;
 mod steering;
+mod sys;
 
 use std::io;
 

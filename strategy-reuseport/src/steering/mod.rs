@@ -8,6 +8,7 @@ use forkherd_core::SlotId;
 use self::classic::Program;
 
 mod classic;
+mod ebpf;
 
 /// How the kernel chooses among the slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,0 +1,242 @@
+//! The program against a model of it, by real handshakes: the kernel cannot test-run this type.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::Instant;
+
+use forkherd_core::queue_len;
+use nix::libc;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use socket2::{Domain, Socket, Type};
+
+use super::*;
+
+/// What the program does, said once more: the chosen slot, and where the next look begins.
+fn choose(loads: &[i64], closed: &[bool], turn: usize) -> Option<usize> {
+    let places = loads.len().next_power_of_two();
+    let in_turn = (0..places).map(|step| (turn + step) % places);
+    let open = in_turn.filter(|&slot| slot < loads.len() && !closed[slot]);
+    // Whatever is at or below zero has nothing to do; the first in turn among equals.
+    open.min_by_key(|&slot| loads[slot].max(0))
+}
+
+fn group(members: usize) -> (Vec<Socket>, SocketAddr) {
+    let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let sockets = (0..members)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket.bind(&address.into()).unwrap();
+            socket.listen(1024).unwrap();
+            address = socket.local_addr().unwrap().as_socket().unwrap();
+            socket
+        })
+        .collect();
+    (sockets, address)
+}
+
+/// A steered group; `None`, said aloud, where this machine does not let us.
+struct Stage {
+    sockets: Vec<Socket>,
+    address: SocketAddr,
+    least: Least,
+}
+
+impl Stage {
+    fn new(slots: usize) -> Option<Self> {
+        let (sockets, address) = group(slots);
+        match Least::attach(&[sockets.iter().map(AsFd::as_fd).collect()]) {
+            Ok(least) => Some(Self { sockets, address, least }),
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                eprintln!("skipped: no right to load eBPF programs ({error})");
+                None
+            }
+            Err(error) => panic!("{slots} slots: {error}"),
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(self.address).unwrap();
+        // Closed by a reset: no port of the loopback is left waiting.
+        socket2::SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        client
+    }
+
+    /// Makes one connection and says on which slot's listener it came out.
+    fn one(&self) -> usize {
+        let _client = self.connect();
+        let mut taken =
+            self.sockets.iter().enumerate().filter(|(_, socket)| socket.accept().is_ok());
+        let (slot, _) = taken.next().expect("it came out somewhere");
+        assert!(taken.next().is_none());
+        slot
+    }
+
+    fn loads(&self) -> Vec<i64> {
+        let slots = (0..).map(SlotId).take(self.sockets.len());
+        slots.map(|slot| self.least.counts.load(slot)).collect()
+    }
+
+    fn set(&self, loads: &[i64], closed: &[bool], turn: usize) {
+        for ((slot, &load), &closed) in (0..).map(SlotId).zip(loads).zip(closed) {
+            self.least.counts.add(slot, load - self.least.counts.load(slot));
+            self.least.open(slot, !closed);
+        }
+        self.least.gates[0].store(turn as u64, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn each_choice_is_that_of_the_model() {
+    for slots in [2, 3, 8, 13] {
+        let Some(stage) = Stage::new(slots) else { return };
+        let loads = prop::collection::vec(-1..5_i64, slots);
+        let closed = prop::collection::vec(prop::bool::weighted(0.3), slots);
+        let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+        let outcome = runner.run(&(loads, closed, 0..2 * slots), |(loads, closed, turn)| {
+            stage.set(&loads, &closed, turn);
+            let came = stage.one();
+            match choose(&loads, &closed, turn) {
+                Some(chosen) => {
+                    prop_assert_eq!(came, chosen);
+                    let mut expected = loads;
+                    expected[chosen] += 1;
+                    prop_assert_eq!(stage.loads(), expected);
+                    let next = stage.least.gates[0].load(Ordering::Relaxed);
+                    prop_assert_eq!(next, chosen as u64 + 1);
+                }
+                // The kernel hashed, and nothing was counted.
+                None => prop_assert_eq!(stage.loads(), loads),
+            }
+            Ok(())
+        });
+        outcome.unwrap_or_else(|error| panic!("{slots} slots: {error}"));
+    }
+}
+
+#[test]
+fn a_burst_is_even_though_nobody_has_accepted() {
+    let Some(stage) = Stage::new(8) else { return };
+    stage.set(&[0; 8], &[false; 8], 5);
+    let _clients: Vec<_> = (0..64).map(|_| stage.connect()).collect();
+    assert_eq!(stage.loads(), [8; 8]);
+    for socket in &stage.sockets {
+        assert_eq!(queue_len(socket).unwrap(), 8);
+    }
+}
+
+#[test]
+fn equals_take_turns_even_with_a_crowd_between_them() {
+    let Some(stage) = Stage::new(8) else { return };
+    let mut counts = [0; 8];
+    for round in 0..30 {
+        // 0, 6 and 7 are equal; a look that begins one further each time would give 0 most of it.
+        let turn = if round == 0 { 0 } else { stage.least.gates[0].load(Ordering::Relaxed) };
+        stage.set(&[0, 9, 9, 9, 9, 9, 0, 0], &[false; 8], usize::try_from(turn).unwrap());
+        counts[stage.one()] += 1;
+    }
+    assert_eq!(counts, [10, 0, 0, 0, 0, 0, 10, 10]);
+}
+
+#[test]
+fn closed_slots_get_nothing() {
+    let Some(stage) = Stage::new(4) else { return };
+    stage.set(&[9, 0, 0, 9], &[false, true, true, false], 0);
+    let slots: Vec<_> = (0..20).map(|_| stage.one()).collect();
+    assert!(slots.iter().all(|slot| [0, 3].contains(slot)), "{slots:?}");
+    assert_eq!(stage.loads(), [19, 0, 0, 19]);
+}
+
+#[test]
+fn with_all_closed_the_kernel_chooses() {
+    let Some(stage) = Stage::new(4) else { return };
+    let mut counts = [0; 4];
+    for _ in 0..200 {
+        counts[stage.one()] += 1;
+    }
+    assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+    assert_eq!(stage.loads(), [0; 4]);
+}
+
+#[test]
+fn a_choice_that_the_kernel_cannot_make_is_not_counted() {
+    let Some(mut stage) = Stage::new(4) else { return };
+    stage.set(&[0, 0, 0, 0], &[false; 4], 2);
+    // It leaves the array of members with its last descriptor, and nobody closed its gate.
+    stage.sockets.remove(2);
+    let _client = stage.connect();
+    assert_eq!((0..4).map(|slot| stage.least.counts.load(SlotId(slot))).sum::<i64>(), 0);
+}
+
+#[test]
+fn every_size_loads_in_time() {
+    for slots in [2, 3, 16, 64, 128, 256] {
+        let begun = Instant::now();
+        let Some(_stage) = Stage::new(slots) else { return };
+        let took = begun.elapsed();
+        eprintln!("{slots} slots: group, maps and program in {took:?}");
+        // The verifier knows nothing of an unknown number: see `program`.
+        assert!(took.as_millis() < 500, "{slots} slots: {took:?}");
+    }
+}
+
+#[test]
+fn two_addresses_share_the_counts() {
+    let (first, first_address) = group(2);
+    let (second, second_address) = group(2);
+    let groups = [&first, &second].map(|group| group.iter().map(AsFd::as_fd).collect::<Vec<_>>());
+    let Ok(least) = Least::attach(&groups) else {
+        return eprintln!("skipped: no right to load eBPF programs");
+    };
+    for slot in [0, 1].map(SlotId) {
+        least.open(slot, true);
+    }
+    let _to_first = TcpStream::connect(first_address).unwrap();
+    let _to_second = TcpStream::connect(second_address).unwrap();
+    assert_eq!([0, 1].map(|slot| least.counts.load(SlotId(slot))), [1, 1]);
+    assert_eq!(first.iter().filter(|socket| socket.accept().is_ok()).count(), 1);
+    assert_eq!(second.iter().filter(|socket| socket.accept().is_ok()).count(), 1);
+}
+
+#[test]
+fn a_socket_without_a_group_is_refused() {
+    let alone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let Err(error) = Least::attach(&[vec![&alone]]) else { panic!("it was taken") };
+    assert!(matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EPERM)), "{error}");
+}
+
+/// Runs another test of this binary with no more than these capabilities; `None` if that cannot be done.
+fn with_capabilities(set: &str, test: &str) -> Option<(bool, String)> {
+    let binary = std::env::current_exe().unwrap();
+    let output = Command::new("setpriv")
+        .args([&format!("--bounding-set={set}"), "--inh-caps=-all", "--ambient-caps=-all", "--"])
+        .arg(binary)
+        .args(["--exact", &format!("steering::ebpf::tests::{test}"), "--nocapture"])
+        .output();
+    let Ok(output) = output else {
+        eprintln!("skipped: setpriv is not there");
+        return None;
+    };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("setpriv:") {
+        eprintln!("skipped: {said}");
+        return None;
+    }
+    Some((output.status.success(), said))
+}
+
+#[test]
+fn cap_bpf_alone_is_enough_and_without_it_the_error_is_known() {
+    if Stage::new(2).is_none() || !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: not allowed to try");
+    }
+    if let Some((passed, said)) = with_capabilities("-all,+bpf", "every_size_loads_in_time") {
+        assert!(passed && !said.contains("skipped"), "{said}");
+    }
+    if let Some((passed, said)) = with_capabilities("-all", "every_size_loads_in_time") {
+        assert!(passed && said.contains("skipped: no right"), "{said}");
+    }
+}
