@@ -158,6 +158,22 @@ impl Registry {
                 runtimes: &[Runtime::Blocking],
                 make: || Box::new(Reuseport::steal()),
             },
+            Entry {
+                name: "reuseport",
+                variant: "least",
+                line: "the slot with the fewest connections, by eBPF (CAP_BPF); even for connections that \
+                       stay",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::least()),
+            },
+            Entry {
+                name: "reuseport",
+                variant: "balanced",
+                line: "as least, and free workers take what waits for their neighbours: the ideal queue's \
+                       tail at the cost of a hash",
+                runtimes: BOTH,
+                make: || Box::new(Reuseport::balanced()),
+            },
         ];
         Self { entries }
     }

@@ -135,6 +135,31 @@ impl ListenerSet {
         }
     }
 
+    /// Where the connection came from that [`try_accept`](Self::try_accept) returned last.
+    #[must_use]
+    pub fn last_taken_from(&self) -> SourceId {
+        // A connection taken sets it behind its source.
+        self.turn.saturating_sub(1)
+    }
+
+    /// For [`Acceptor::try_accept`](crate::Acceptor::try_accept), before the look: `source` may have a
+    /// connection, and is the first to be looked at.
+    pub fn look_first(&mut self, source: SourceId) {
+        if let Some(pending) = self.pending.get_mut(source) {
+            *pending = true;
+            self.turn = source;
+        }
+    }
+
+    /// For [`Acceptor::try_accept`](crate::Acceptor::try_accept), after a connection was taken: what is
+    /// watched is not looked at again until the kernel says so, which for as long as it has a connection
+    /// is at the next wait. What was left keeps its wake-up.
+    pub fn forget_watched(&mut self) {
+        for (pending, watched) in self.pending.iter_mut().zip(&self.watched) {
+            *pending &= !watched;
+        }
+    }
+
     /// When the service ends: a connection taken leaves one less to take, and another look is due.
     fn spend_one(&mut self) {
         if let Some(left) = self.left_to_take.as_mut()

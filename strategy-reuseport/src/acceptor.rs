@@ -1,12 +1,16 @@
-//! A worker's side: it watches its own slot's listeners, and those it has to cover.
+//! A worker's side: it watches its own slot's listeners, and those of siblings that it has to cover or may
+//! steal from.
 
 use std::io;
+use std::ops::Range;
+use std::sync::Arc;
 
 use forkherd_core::{
     Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, SlotId, Source,
     SourceId, Wake,
 };
 
+use crate::counts::{Count, Counts};
 use crate::{Watch, listener_name};
 
 #[derive(Debug)]
@@ -16,10 +20,16 @@ pub(crate) struct ReuseportAcceptor {
     slots: Vec<SlotId>,
     own: SlotId,
     watch: Watch,
+    counts: Option<Arc<Counts>>,
+    is_closed: bool,
 }
 
 impl ReuseportAcceptor {
-    pub(crate) fn open(inherited: &Inherited, watch: Watch) -> io::Result<Self> {
+    pub(crate) fn open(
+        inherited: &Inherited,
+        watch: Watch,
+        counts: Option<Arc<Counts>>,
+    ) -> io::Result<Self> {
         let nonblocking = inherited.runtime().wants_nonblocking();
         let mut listeners = ListenerSet::new(inherited.meter().clone(), nonblocking);
         let mut slots = Vec::new();
@@ -31,7 +41,12 @@ impl ReuseportAcceptor {
                 slots.push(slot);
             }
         }
-        Ok(Self { listeners, slots, own: inherited.worker().slot, watch })
+        let own = inherited.worker().slot;
+        if let Some(counts) = &counts {
+            let counts = Arc::clone(counts);
+            inherited.meter().on_completed(move || counts.add(Count::Serving, own, -1));
+        }
+        Ok(Self { listeners, slots, own, watch, counts, is_closed: false })
     }
 }
 
@@ -45,6 +60,7 @@ impl Acceptor for ReuseportAcceptor {
             let sibling = match self.watch {
                 Watch::Own => false,
                 Watch::Uncovered => load.cover.contains(slot),
+                Watch::Group => in_one_group(*slot, self.own) || load.cover.contains(slot),
                 Watch::All => true,
             };
             interest.set(source, *slot == self.own || sibling);
@@ -57,10 +73,68 @@ impl Acceptor for ReuseportAcceptor {
     }
 
     fn try_accept(&mut self) -> io::Result<Option<Connection>> {
-        self.listeners.try_accept()
+        let connection = match &self.counts {
+            Some(counts) if self.watch == Watch::Group && !self.is_closed => {
+                try_longest(&mut self.listeners, &self.slots, counts, self.own)?
+            }
+            _ => self.listeners.try_accept()?,
+        };
+        if let (Some(_), Some(counts)) = (&connection, &self.counts) {
+            let from = self.slots.get(self.listeners.last_taken_from()).copied();
+            counts.take(from.unwrap_or(self.own), self.own);
+        }
+        Ok(connection)
     }
 
     fn close(&mut self, leaving: Leaving) {
+        self.is_closed = true;
         self.listeners.close(leaving);
     }
+}
+
+/// How many slots steal from one another.
+///
+/// 16: see the costs at 64 and 128 workers in ARCHITECTURE.md.
+const GROUP: u32 = 16;
+
+/// One connection from where somebody of our group has waited longest.
+///
+/// No wake-up is lost by taking another connection than the one it was about: as many were woken as came,
+/// and each of them goes on looking until it has one, or found nothing anywhere.
+fn try_longest(
+    listeners: &mut ListenerSet,
+    slots: &[SlotId],
+    counts: &Counts,
+    own: SlotId,
+) -> io::Result<Option<Connection>> {
+    let group = group_of(own, slots);
+    if let Some(longest) = counts.longest_waiting(group) {
+        // Its addresses, the first of them first.
+        for source in (0..slots.len()).rev().filter(|&source| slots[source] == longest) {
+            listeners.look_first(source);
+        }
+    }
+    let connection = match listeners.try_accept() {
+        // What was counted is still on its way, or somebody else took it.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            listeners.woken(&[]);
+            listeners.try_accept()
+        }
+        result => result,
+    }?;
+    listeners.forget_watched();
+    Ok(connection)
+}
+
+/// The slots that steal from one another with this one.
+fn group_of(slot: SlotId, slots: &[SlotId]) -> Range<u32> {
+    let first = slot.0 / GROUP * GROUP;
+    // Slots ascend.
+    let end = slots.last().map_or(0, |last| last.0 + 1);
+    first..end.min(first + GROUP)
+}
+
+/// Whether these two steal from one another.
+fn in_one_group(one: SlotId, other: SlotId) -> bool {
+    one.0 / GROUP == other.0 / GROUP
 }

@@ -1,24 +1,37 @@
 //! How loaded each slot is, in memory that the steering program and all workers share.
 //!
-//! A slot's load is what waits in its listeners plus what its worker serves. The program adds one when it
-//! chooses a slot; whoever ends a connection takes one off its own; who takes a connection from a
-//! sibling's listener moves one. Nobody else writes, so counts are exact but for what the kernel drops
-//! between handshake and accept, and what a worker takes into its death: the supervisor repairs that.
+//! ```text
+//! turn               the slot after the one chosen last           the program
+//! per slot  waiting  connections chosen for it and not taken      + the program, − whoever takes one
+//!           serving  connections its worker has taken             + and − that worker
+//! ```
 //!
-//! Every worker can write all of it. What is here decides where a connection goes, and nothing else.
+//! A slot's load is both. They are exact but for what the kernel drops between handshake and accept, and
+//! for what a worker takes into its death: the supervisor repairs that (`drift`).
+//!
+//! Every worker can write all of it. What is here decides where a connection goes and who looks where
+//! first, and nothing else.
 
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use forkherd_core::SlotId;
 
 use crate::sys::{self, Words};
 
-/// Words of a slot: a cache line, so that slots do not slow each other down.
+/// Words of a slot: a cache line, so that slots do not slow each other down. `turn` has one, too.
 pub(crate) const LINE: u32 = 8;
 
-/// Per slot, its load. See the module.
+/// One of a slot's two counts, and its place in the slot's line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Count {
+    Waiting = 0,
+    Serving = 1,
+}
+
+/// See the module.
 #[derive(Debug)]
 pub(crate) struct Counts(Words);
 
@@ -28,29 +41,143 @@ impl Counts {
         slots.next_power_of_two()
     }
 
+    fn words(slots: u32) -> u32 {
+        LINE + Self::places(slots) * LINE
+    }
+
     /// The map, for [`map`](Self::map) and for the program.
-    pub(crate) fn create(slots: u32) -> io::Result<std::os::fd::OwnedFd> {
-        sys::create_words("forkherd_counts", Self::places(slots) * LINE)
+    pub(crate) fn create(slots: u32) -> io::Result<OwnedFd> {
+        sys::create_words("forkherd_counts", Self::words(slots))
     }
 
     pub(crate) fn map(array: impl AsFd, slots: u32) -> io::Result<Self> {
-        let words = Self::places(slots) * LINE;
-        Ok(Self(Words::map(array, words as usize)?))
+        Ok(Self(Words::map(array, Self::words(slots) as usize)?))
     }
 
-    /// Below zero, if more ended than the program has counted.
-    pub(crate) fn load(&self, slot: SlotId) -> i64 {
-        self.word(slot).map_or(0, |word| word.load(Ordering::Relaxed).cast_signed())
+    /// Below zero, if more ended than were counted.
+    pub(crate) fn get(&self, count: Count, slot: SlotId) -> i64 {
+        self.word(count, slot).map_or(0, |word| word.load(Ordering::Relaxed).cast_signed())
     }
 
-    /// Adds to a slot's load, or takes off.
-    pub(crate) fn add(&self, slot: SlotId, change: i64) {
-        if let Some(word) = self.word(slot) {
+    pub(crate) fn add(&self, count: Count, slot: SlotId, change: i64) {
+        if let Some(word) = self.word(count, slot) {
             word.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
         }
     }
 
-    fn word(&self, slot: SlotId) -> Option<&std::sync::atomic::AtomicU64> {
-        self.0.get(slot.index() * LINE as usize)
+    /// Worker · `own` has taken a connection that was chosen for `from`.
+    pub(crate) fn take(&self, from: SlotId, own: SlotId) {
+        self.add(Count::Waiting, from, -1);
+        self.add(Count::Serving, own, 1);
+    }
+
+    pub(crate) fn turn(&self) -> &AtomicU64 {
+        // The array has a line before those of the slots.
+        &self.0[0]
+    }
+
+    /// The slot among these where, as far as is counted, somebody has waited longest.
+    pub(crate) fn longest_waiting(&self, slots: Range<u32>) -> Option<SlotId> {
+        let turn = u32::try_from(self.turn().load(Ordering::Relaxed)).unwrap_or(0);
+        longest_waiting(slots, turn, |slot| self.get(Count::Waiting, slot))
+    }
+
+    fn word(&self, count: Count, slot: SlotId) -> Option<&AtomicU64> {
+        self.0.get((slot.index() + 1) * LINE as usize + count as usize)
+    }
+}
+
+/// The first in turn of the slots where most wait.
+///
+/// Connections are placed where the load is least, in turn. So where most wait the first has waited
+/// longest, and among equals it is next in turn: to take there is to take first come, first served over
+/// all of them.
+fn longest_waiting(
+    slots: Range<u32>,
+    turn: u32,
+    waiting: impl Fn(SlotId) -> i64,
+) -> Option<SlotId> {
+    let turn = if slots.contains(&turn) { turn } else { slots.start };
+    let in_turn = (turn..slots.end).chain(slots.start..turn).map(SlotId);
+    let mut most = 0;
+    let mut found = None;
+    for slot in in_turn {
+        let waiting = waiting(slot);
+        if waiting > most {
+            (most, found) = (waiting, Some(slot));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What workers that serve one at a time do: place where the load is least, take the longest wait.
+    #[derive(Debug, Default)]
+    struct Model {
+        queues: Vec<VecDeque<usize>>,
+        busy: Vec<bool>,
+        turn: u32,
+        arrived: usize,
+        taken: Vec<usize>,
+    }
+
+    impl Model {
+        fn arrive(&mut self) {
+            let slots = self.busy.len();
+            let load = |slot: usize| self.queues[slot].len() + usize::from(self.busy[slot]);
+            let idle = (0..slots).find(|&slot| load(slot) == 0);
+            let slot = idle.unwrap_or_else(|| {
+                let in_turn = (0..slots).map(|step| (self.turn as usize + step) % slots);
+                let slot = in_turn.min_by_key(|&slot| load(slot)).unwrap();
+                self.turn = u32::try_from(slot).unwrap() + 1;
+                slot
+            });
+            self.queues[slot].push_back(self.arrived);
+            self.arrived += 1;
+            if let Some(free) = self.busy.iter().position(|busy| !busy) {
+                self.take(free);
+            }
+        }
+
+        fn finish(&mut self, worker: usize) {
+            if std::mem::take(&mut self.busy[worker]) {
+                self.take(worker);
+            }
+        }
+
+        fn take(&mut self, worker: usize) {
+            let slots = u32::try_from(self.busy.len()).unwrap();
+            let waiting = |slot: SlotId| i64::try_from(self.queues[slot.index()].len()).unwrap();
+            if let Some(slot) = longest_waiting(0..slots, self.turn, waiting) {
+                self.taken.extend(self.queues[slot.index()].pop_front());
+                self.busy[worker] = true;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_longest_wait_first_is_first_come_first_served(
+            slots in 2..17_usize,
+            events in prop::collection::vec(prop::option::weighted(0.5, 0..16_usize), 1..400),
+        ) {
+            let queues = vec![VecDeque::new(); slots];
+            let mut model = Model { queues, busy: vec![false; slots], ..Model::default() };
+            for event in events {
+                match event {
+                    None => model.arrive(),
+                    Some(worker) => model.finish(worker % slots),
+                }
+            }
+            let in_order: Vec<_> = (0..model.taken.len()).collect();
+            prop_assert_eq!(model.taken, in_order);
+        }
     }
 }

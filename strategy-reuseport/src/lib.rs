@@ -31,42 +31,92 @@
 //! tells all others to watch that listener too, until there is one again. So what is queued there is
 //! neither reset nor left waiting.
 //!
+//! Two variants place connections by load, by an eBPF program that runs at the end of the arrow's tail:
+//!
+//! ```text
+//!             handshake ─► program: the open slot with the least (waiting + serving), counted at once
+//!                             │ reads and counts up                  ▲ counts down
+//!                          counts (shared memory) ◄── supervisor ────┤ repairs drift
+//!                             ▲ gates: dead, stopped, leaving, not ready: closed
+//!   balanced: a free worker looks there for who has waited longest, in its own queue or a neighbour's
+//! ```
+//!
+//! # Which variant
+//!
+//! | variant | runtime | steered by | who takes what waits | Linux | privilege |
+//! |---|---|---|---|---|---|
+//! | [`hash`](Reuseport::hash) | both | the kernel's hash | its worker; siblings, while it has none | 3.9 (exclusive wake-ups 4.5) | none |
+//! | [`random`](Reuseport::random), [`cpu`](Reuseport::cpu) | both | classic BPF | as `hash` | 4.5 | none |
+//! | [`steered`](Reuseport::steered) | both | classic BPF, over who serves now | as `hash` | 4.5 (TCP: 4.6) | none |
+//! | [`steal`](Reuseport::steal) | one at a time | the kernel's hash | any free worker | 4.5 | none |
+//! | [`least`](Reuseport::least) | both | eBPF, least load of who serves now | as `hash` | 5.8 | `CAP_BPF` |
+//! | [`balanced`](Reuseport::balanced) | one at a time | the same | any free one of 16 neighbours, longest wait first | 5.8 | `CAP_BPF` |
+//! | | event loops | the same as `least` | as `hash` | 5.8 | `CAP_BPF` |
+//! | [`hash_bare`](Reuseport::hash_bare) | both | the kernel's hash | its worker, or nobody | 3.9 | none |
+//!
+//! `CAP_BPF` is needed once, by the supervisor while it prepares, and by nobody afterwards; from Linux 5.5,
+//! where BPF arrays can be mapped, to 5.8 it is called `CAP_SYS_ADMIN`, and before 5.11 what is mapped counts
+//! against `RLIMIT_MEMLOCK`. Without it, or on an older kernel, `least` and `balanced` are `steal` for
+//! workers that serve one at a time and `steered` for event loops, and say so once.
+//!
 //! # When to choose it
 //!
-//! Many cores and very many short connections, where one listener's lock is the bottleneck; event loops
-//! whose connections stay and should be spread evenly without anybody's effort.
+//! Many cores and very many short connections, where one listener's lock is the bottleneck: `balanced`, if
+//! the supervisor may have `CAP_BPF`. Event loops whose connections stay and should be spread evenly
+//! without anybody's effort: `least` (exact), `hash` (by chance, ± the root of the mean).
 //!
 //! # What it costs, and its limits
 //!
 //! * Five system calls per short connection in the worker, none in the supervisor, and no shared queue.
 //! * The hash does not look at load: a connection may wait behind a long request while other workers are
 //!   free. With one-at-a-time workers and uneven work the tail is several times that of a shared queue.
+//! * `least` and `balanced` choose when the handshake *begins*. `balanced` does not depend on that: whoever is
+//!   free takes what waits. `least` alone goes by what was true a round trip ago.
+//! * An event loop does not steal: it is never too busy to accept, so whoever wakes first would take
+//!   everybody's connections, and the counts would follow instead of lead.
+//! * What the counts say is a hint: every worker can write them. One that lies draws connections to
+//!   itself or to others; it cannot open a closed gate or take a connection out of a queue that it
+//!   does not hold.
 //! * Every worker holds every slot's listeners, so that it can cover any: workers × addresses descriptors.
 //! * A second instance on the same port is refused, which `SO_REUSEPORT` alone would not do; another
 //!   program of the same user that sets the option itself can still join the group while we run.
-//! * Linux 3.9 for `SO_REUSEPORT`; no privilege.
 
 mod acceptor;
 mod counts;
 mod cover;
+mod drift;
 mod steering;
 mod sys;
 
 use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use forkherd_core::{
-    Acceptor, Inherit, Inherited, Needs, Plan, Setup, SlotId, Strategy, Unsupported, WorkerId,
+    Acceptor, Inherit, Inherited, Needs, Plan, RuntimeKind, Setup, SlotId, Strategy, Unsupported,
+    WorkerId,
 };
 
 use crate::acceptor::ReuseportAcceptor;
+use crate::counts::Counts;
 use crate::cover::Seats;
-use crate::steering::{Steered, Steering};
+use crate::steering::{Idle, Steered, Steering};
 
 /// Each slot has a listener of its own; the kernel chooses among them.
 #[derive(Debug)]
 pub struct Reuseport {
+    wanted: Way,
+    /// In the supervisor: what it came to.
+    taken: Way,
     seats: Seats,
     steered: Steered,
+    remarks: Vec<String>,
+}
+
+/// Who chooses the slot, and who takes what waits there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Way {
+    steering: Steering,
     watch: Watch,
 }
 
@@ -77,6 +127,8 @@ pub(crate) enum Watch {
     Own,
     /// Those of slots that nobody serves now.
     Uncovered,
+    /// Those of its neighbours always, and of slots that nobody serves now.
+    Group,
     /// All of them, always.
     All,
 }
@@ -132,12 +184,57 @@ impl Reuseport {
         Self::new(Steering::Hash, Watch::All)
     }
 
+    /// The slot with the fewest connections, waiting or served, of those that serve now: by an eBPF
+    /// program that counts (Linux 5.8, `CAP_BPF` in the supervisor when it starts). With cover.
+    ///
+    /// Made for connections that stay, on event loops. Without the right it says so once, and is
+    /// [`steered`](Self::steered), for workers that serve one at a time [`steal`](Self::steal).
+    #[must_use]
+    pub fn least() -> Self {
+        Self::new(Steering::Least(Idle::InTurn), Watch::Uncovered)
+    }
+
+    /// As [`least`](Self::least), and a worker that is free takes what waits for its neighbours: no
+    /// connection waits while a worker is free.
+    ///
+    /// Without the right to load a program it is what `least` is then.
+    #[must_use]
+    pub fn balanced() -> Self {
+        Self::new(Steering::Least(Idle::First), Watch::Group)
+    }
+
     fn new(steering: Steering, watch: Watch) -> Self {
-        Self { seats: Seats::default(), steered: Steered::new(steering), watch }
+        let way = Way { steering, watch };
+        Self {
+            wanted: way,
+            taken: way,
+            seats: Seats::default(),
+            steered: Steered::new(Steering::Hash),
+            remarks: Vec::new(),
+        }
     }
 
     fn steer(&mut self) -> io::Result<()> {
         self.steered.to(self.seats.serving())
+    }
+}
+
+impl Way {
+    /// What is done on this runtime, with or without the right to load a program.
+    fn on(self, runtime: RuntimeKind, may_load: bool) -> Self {
+        match (self.steering, runtime.is_one_at_a_time()) {
+            (Steering::Least(_), true) if !may_load => {
+                Self { steering: Steering::Hash, watch: Watch::All }
+            }
+            (Steering::Least(_), false) if !may_load => {
+                Self { steering: Steering::Serving, watch: Watch::Uncovered }
+            }
+            // An event loop is never too busy to accept: who wakes first would take everybody's.
+            (Steering::Least(_), false) => {
+                Self { steering: Steering::Least(Idle::InTurn), watch: Watch::Uncovered }
+            }
+            _ => self,
+        }
     }
 }
 
@@ -154,7 +251,7 @@ impl Strategy for Reuseport {
     }
 
     fn fits(&self, plan: &Plan) -> Result<Needs, Unsupported> {
-        if self.watch == Watch::All && !plan.runtime.is_one_at_a_time() {
+        if self.wanted.watch == Watch::All && !plan.runtime.is_one_at_a_time() {
             return Err(Unsupported(format!(
                 "`steal` serves workers that take one connection at a time: on the {} runtime, where a \
                  worker is never too busy to accept, whoever wakes first would take everybody's; use \
@@ -162,36 +259,76 @@ impl Strategy for Reuseport {
                 plan.runtime
             )));
         }
+        if matches!(self.wanted.steering, Steering::Least(_)) && plan.is_foreign {
+            return Err(Unsupported(
+                "`least` and `balanced` go by what workers count, and a program that knows LISTEN_FDS \
+                 counts nothing; use `steered`"
+                    .to_owned(),
+            ));
+        }
         // Every worker holds every slot's listeners, so that it can cover any of them; twice, as inherited
-        // until it is open, and as watched. The supervisor holds one of each group for its steering.
+        // until it is open, and as watched. The supervisor holds one of each group for its steering; if
+        // it counts, all of them, whose queues it looks at, and while it loads the program its maps.
         let addresses = plan.listeners.len() as u64;
         let listeners = addresses * u64::from(plan.slots);
+        let (steering, counting) = match self.wanted.steering {
+            Steering::Least(_) => (listeners + addresses + 3, 2),
+            _ => (addresses, 0),
+        };
         Ok(Needs {
-            supervisor_descriptors: listeners + addresses,
-            worker_descriptors: 2 * listeners,
+            supervisor_descriptors: listeners + steering,
+            worker_descriptors: 2 * listeners + counting,
             ..Needs::default()
         })
     }
 
     fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {
-        let slots = setup.plan().slots;
+        let (slots, runtime) = (setup.plan().slots, setup.plan().runtime);
         self.seats = Seats::new(slots);
         setup.listen_per_slot()?;
-        self.steered.prepare(slots, setup.slot_listeners(SlotId(0)))
+        let groups: Vec<Vec<_>> = (0..setup.plan().listeners.len())
+            .map(|index| {
+                let slots = (0..slots).map(SlotId);
+                slots.filter_map(|slot| setup.slot_listeners(slot).get(index)).collect()
+            })
+            .collect();
+        self.taken = self.wanted.on(runtime, true);
+        match self.steered.prepare(self.taken.steering, &groups) {
+            Err(error)
+                if matches!(self.taken.steering, Steering::Least(_)) && is_refusal(&error) =>
+            {
+                self.taken = self.wanted.on(runtime, false);
+                self.remarks.push(explain_fallback(&error, self.taken));
+                self.steered.prepare(self.taken.steering, &groups)
+            }
+            result => result,
+        }
     }
 
-    fn provision(&mut self, setup: &mut Setup<'_>, _worker: WorkerId) -> io::Result<Inherit> {
+    fn provision(&mut self, setup: &mut Setup<'_>, worker: WorkerId) -> io::Result<Inherit> {
         let mut inherit = Inherit::new();
         for slot in (0..setup.plan().slots).map(SlotId) {
             for (index, listener) in setup.slot_listeners(slot).iter().enumerate() {
                 inherit.add(listener_name(slot, index), listener)?;
             }
         }
+        if let Some(loads) = self.steered.loads() {
+            inherit.add(COUNTS, loads.map())?;
+            if let Some(view) = setup.view() {
+                loads.begin(worker, view);
+            }
+        }
         Ok(inherit)
     }
 
     fn open(&self, inherited: &Inherited) -> io::Result<Box<dyn Acceptor>> {
-        Ok(Box::new(ReuseportAcceptor::open(inherited, self.watch)?))
+        let counts = match inherited.descriptor(COUNTS) {
+            Ok(map) => Some(Arc::new(Counts::map(&map, inherited.slots())?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let way = self.wanted.on(inherited.runtime(), counts.is_some());
+        Ok(Box::new(ReuseportAcceptor::open(inherited, way.watch, counts)?))
     }
 
     fn admit(&mut self, worker: WorkerId) -> io::Result<()> {
@@ -211,6 +348,9 @@ impl Strategy for Reuseport {
 
     fn release(&mut self, worker: WorkerId) {
         self.seats.remove(worker);
+        if let Some(loads) = self.steered.loads() {
+            loads.end(worker);
+        }
         if let Err(error) = self.steer() {
             // The program of before goes on, and the slot is covered: nothing is lost by it.
             tracing::warn!(slot = worker.slot.0, %error, "cannot steer away from a slot");
@@ -218,15 +358,73 @@ impl Strategy for Reuseport {
     }
 
     fn uncovered(&self) -> Vec<SlotId> {
-        match self.watch {
-            Watch::Uncovered => self.seats.uncovered(),
+        match self.taken.watch {
+            Watch::Uncovered | Watch::Group => self.seats.uncovered(),
             // Nobody would look, or everybody looks anyway.
             Watch::Own | Watch::All => Vec::new(),
         }
     }
+
+    fn upkeep(&mut self, _pokes: &mut Vec<WorkerId>) -> Option<Duration> {
+        Some(self.steered.loads()?.look(Instant::now()))
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.remarks.clone()
+    }
 }
+
+/// Whether the system will not have our program, whatever we do: no right, or a kernel that is too old.
+fn is_refusal(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
+}
+
+fn explain_fallback(error: &io::Error, taken: Way) -> String {
+    let instead = match taken.watch {
+        Watch::All => "the kernel hashes, and free workers take what waits elsewhere (`steal`)",
+        _ => "a hash over the workers that serve (`steered`)",
+    };
+    let help = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "the supervisor has no right to load an eBPF program; grant it CAP_BPF"
+        }
+        _ => "this kernel does not take the eBPF program; it needs Linux 5.8",
+    };
+    format!("connections are not placed by load: {help} ({error}). Instead: {instead}")
+}
+
+/// What the map of loads is called among the inherited descriptors.
+const COUNTS: &str = "counts";
 
 /// What a slot's listener is called among the inherited descriptors.
 fn listener_name(slot: SlotId, index: usize) -> String {
     format!("listener.{slot}.{index}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_right_there_is_the_next_best_way_and_a_remark() {
+        let refusal = io::Error::from_raw_os_error(nix::libc::EPERM);
+        assert!(is_refusal(&refusal));
+        for strategy in [Reuseport::least(), Reuseport::balanced()] {
+            let way = strategy.wanted;
+            let blocking = way.on(RuntimeKind::Blocking, false);
+            assert_eq!(blocking, Reuseport::steal().wanted);
+            assert_eq!(way.on(RuntimeKind::Tokio, false), Reuseport::steered().wanted);
+            let remark = explain_fallback(&refusal, blocking);
+            assert!(remark.contains("CAP_BPF") && remark.contains("`steal`"), "{remark}");
+        }
+        // Used up for the moment, which is no reason to be something else.
+        assert!(!is_refusal(&io::Error::from_raw_os_error(nix::libc::EMFILE)));
+    }
+
+    #[test]
+    fn event_loops_do_not_steal() {
+        let way = Reuseport::balanced().wanted.on(RuntimeKind::Tokio, true);
+        assert_eq!(way, Reuseport::least().wanted);
+    }
 }

@@ -83,6 +83,18 @@ pub(crate) struct Instruction {
     pub(crate) immediate: i32,
 }
 
+/// Runs a command that makes a descriptor.
+///
+/// # Safety
+/// As [`bpf`], and `command` is one that returns a new descriptor.
+unsafe fn bpf_descriptor<A>(command: libc::c_long, attributes: &A) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise about addresses is the one that is asked for.
+    let fd = unsafe { bpf(command, attributes) }?;
+    #[expect(clippy::disallowed_methods, reason = "the raw number comes from the kernel just now")]
+    // SAFETY: the kernel just made this descriptor (close-on-exec) for us, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// # Safety
 /// Every address in `attributes` points to memory that is live for the call and as large as the command
 /// reads, or writes, there.
@@ -109,10 +121,8 @@ fn name(text: &str) -> [u8; 16] {
 }
 
 fn create_map(attributes: &MapAttributes) -> io::Result<OwnedFd> {
-    // SAFETY: `MapAttributes` holds no address.
-    let fd = unsafe { bpf(command::MAP_CREATE, attributes) }?;
-    // SAFETY: the kernel just made this descriptor (close-on-exec) for us, so nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // SAFETY: `MapAttributes` holds no address, and a new map is a descriptor.
+    unsafe { bpf_descriptor(command::MAP_CREATE, attributes) }
 }
 
 /// Creates an array of one value, so many words of zeros, that programs address directly and that
@@ -212,10 +222,9 @@ fn try_load(label: &str, program: &[Instruction], log: &mut [u8]) -> io::Result<
         name: name(label),
     };
     // SAFETY: the kernel reads `instruction_count` instructions, a string with its zero, and writes at
-    // most `log_size` bytes of `log`: a slice, a literal and a slice that outlive the call.
-    let fd = unsafe { bpf(command::PROGRAM_LOAD, &attributes) }?;
-    // SAFETY: the kernel just made this descriptor (close-on-exec) for us, so nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    // most `log_size` bytes of `log`: a slice, a literal and a slice that outlive the call. A loaded
+    // program is a descriptor.
+    unsafe { bpf_descriptor(command::PROGRAM_LOAD, &attributes) }
 }
 
 /// Makes `program` that of the whole group that `member` is in; it replaces the one before. The group

@@ -248,7 +248,10 @@ impl Journal {
         let inner = self.lock();
         let is_calm = |line: &str| {
             let line = line.trim_start();
-            line.starts_with("INFO ") || inner.expected.iter().any(|part| line.contains(part))
+            // A remark is for whoever runs the service, here for whoever reads the test's output.
+            line.starts_with("INFO ")
+                || line.contains("forkherd_core::supervisor: remark: ")
+                || inner.expected.iter().any(|part| line.contains(part))
         };
         inner.log.iter().filter(|line| !is_calm(line)).cloned().collect()
     }

@@ -149,7 +149,7 @@ impl<'a> Supervisor<'a> {
         let mut setup = Setup { plan: job.plan, needs: job.needs, pool: &mut pool, view: None };
         job.strategy.prepare(&mut setup).map_err(Error::Prepare)?;
         for text in job.strategy.remarks() {
-            tracing::warn!(strategy = job.strategy.name(), "{text}");
+            tracing::warn!(strategy = job.strategy.name(), "remark: {text}");
             (job.observer)(&Notice::Remark { text: &text });
         }
 

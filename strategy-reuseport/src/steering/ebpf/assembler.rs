@@ -41,7 +41,6 @@ pub(super) enum Arithmetic {
 /// When to jump; numbers are signed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum When {
-    Always = 0x05,
     Equal = 0x15,
     NotEqual = 0x55,
     AtLeast = 0x75,
@@ -128,9 +127,9 @@ impl Assembler {
         self.push(STORE_HALF_WORD, base, from, offset, 0);
     }
 
-    /// Adds to the 64 bits at `base`, in one step for all processors.
-    pub(super) fn atomic_add(&mut self, base: Register, from: Register) {
-        self.push(ATOMIC_ADD, base, from, 0, 0);
+    /// Adds to the 64 bits at `base + offset`, in one step for all processors.
+    pub(super) fn atomic_add(&mut self, base: Register, offset: i16, from: Register) {
+        self.push(ATOMIC_ADD, base, from, offset, 0);
     }
 
     pub(super) fn call(&mut self, function: i32) {
@@ -149,11 +148,6 @@ impl Assembler {
     /// The label is here.
     pub(super) fn place(&mut self, label: Label) {
         self.labels[label.0] = Some(self.code.len());
-    }
-
-    pub(super) fn jump(&mut self, label: Label) {
-        self.jumps.push((self.code.len(), label));
-        self.push(When::Always as u8, Register(0), Register(0), 0, 0);
     }
 
     pub(super) fn jump_if(
@@ -193,11 +187,11 @@ mod tests {
         assembler.place(top);
         assembler.calculate(counter, Arithmetic::Add, 1);
         assembler.jump_if(counter, When::AtLeast, 5, end);
-        assembler.jump(top);
+        assembler.jump_if(counter, When::Equal, counter, top);
         assembler.place(end);
         assembler.exit();
         let offsets: Vec<_> = assembler.finish().iter().map(|i| (i.code, i.offset)).collect();
-        assert_eq!(offsets, [(0xb7, 0), (0x07, 0), (0x75, 1), (0x05, -3), (0x95, 0)]);
+        assert_eq!(offsets, [(0xb7, 0), (0x07, 0), (0x75, 1), (0x1d, -3), (0x95, 0)]);
     }
 
     #[test]
