@@ -28,7 +28,7 @@ use anyhow::{Context as _, bail};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 
 use forkherd_bench::cli::Runtime;
-use forkherd_bench::contestant::{self, Contestant};
+use forkherd_bench::contestant::{self, BASELINE, Contestant};
 use forkherd_bench::interrupt::Interrupt;
 use forkherd_bench::load::Handle;
 use forkherd_bench::load::category::Category;
@@ -64,7 +64,7 @@ fn short_connections(criterion: &mut Criterion) -> anyhow::Result<()> {
     // One server, run three times: up to 22 % apart, on two virtual cores that others use too.
     group.noise_threshold(0.2);
     group.throughput(Throughput::Elements(1));
-    for contestant in contestant::select(&Registry::builtin().contestants(), &[])? {
+    for contestant in contestant::select(&Registry::builtin().contestants(), &[], BASELINE)? {
         if !contestant.runtimes.contains(&Runtime::Blocking) {
             continue;
         }

@@ -50,7 +50,7 @@ const WARM_UP: usize = 10;
 /// A generator later than this (99th percentile) gets a caution.
 const LAG_MAX_US: f64 = 1_000.0;
 
-/// What a scenario of blocks is. Blocks are for blocking workers.
+/// What a scenario of blocks is.
 #[derive(Debug)]
 pub struct Plan {
     /// Its name.
@@ -61,6 +61,8 @@ pub struct Plan {
     pub work: Work,
     /// Fraction of the time the workers are busy.
     pub load: f64,
+    /// What each worker runs.
+    pub runtime: Runtime,
     /// Mean time between kills of workers, if workers are killed.
     pub kills: Option<Duration>,
 }
@@ -90,14 +92,17 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
     let mut load = Handle::start(context.program, context.interrupt)?;
     let (running, skipped): (Vec<_>, Vec<_>) =
         context.contestants.iter().partition(|contestant| obstacle(contestant, plan).is_none());
-    let (rounds, length) = schedule(context.budget, running.len(), context.reps);
+    let rounds = context.asked.seeds.or(context.reps);
+    let (rounds, length) = schedule(context.budget, running.len(), rounds, context.asked.block);
     let rounds = if running.is_empty() { 0 } else { rounds };
     let shape = Shape::at_load(plan.load, context.workers, plan.work, length);
 
+    let mut seeds = Vec::new();
     let mut runners: Vec<Runner> = running.iter().map(|_| Runner::default()).collect();
     let mut order: Vec<usize> = (0..running.len()).collect();
     for round in 0..rounds {
-        let seed = context.seed.wrapping_add(u64::from(round) + 1);
+        let seed = trace_seed(context.seed, round);
+        seeds.push(seed);
         let arrivals = shape.draw(seed)?;
         order.shuffle(&mut random);
         for &index in &order {
@@ -109,15 +114,15 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
         }
     }
 
-    let baseline = running.iter().position(|one| **one == Contestant::baseline());
+    let yardstick = running.iter().position(|one| one.label() == context.asked.against);
     let mut rows: Vec<Row> = running
         .iter()
         .zip(&runners)
         .map(|(contestant, runner)| row(contestant, runner, plan, context.workers))
         .collect();
-    if let Some(baseline) = baseline {
-        for index in (0..rows.len()).filter(|&index| index != baseline) {
-            rows[index].ratios = ratios(&runners[index], &runners[baseline], &mut random);
+    if let Some(yardstick) = yardstick {
+        for index in (0..rows.len()).filter(|&index| index != yardstick) {
+            rows[index].ratios = ratios(&runners[index], &runners[yardstick], &mut random);
         }
     }
     let cautions = lag_caution(&rows).into_iter().collect();
@@ -127,14 +132,15 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
         .flat_map(|(row, runner)| failures_of(row, runner, plan))
         .collect();
     for contestant in skipped {
-        let skipped = obstacle(contestant, plan).map(str::to_owned);
+        let skipped = obstacle(contestant, plan);
         let row = Row { contestant: contestant.label(), skipped, ..Row::default() };
         rows.push(row);
     }
     Ok(Scenario {
         name: plan.name.to_owned(),
         setting: plan.setting.clone(),
-        runtime: Runtime::Blocking,
+        runtime: plan.runtime,
+        seeds,
         unit: "connection".to_owned(),
         rounds,
         rows,
@@ -144,25 +150,40 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
 }
 
 /// Why a contestant cannot take part.
-fn obstacle(contestant: &Contestant, plan: &Plan) -> Option<&'static str> {
+fn obstacle(contestant: &Contestant, plan: &Plan) -> Option<String> {
     if plan.kills.is_some() && contestant.launch == Launch::Baseline {
-        Some("it has no supervisor to replace a killed worker")
-    } else if contestant.runtimes.contains(&Runtime::Blocking) {
+        Some("it has no supervisor to replace a killed worker".to_owned())
+    } else if contestant.runtimes.contains(&plan.runtime) {
         None
     } else {
-        Some("it cannot serve the blocking runtime")
+        Some(format!("it cannot serve the {} runtime", plan.runtime.word()))
     }
 }
 
 /// How many rounds of how long blocks fit `budget` for so many contestants.
-fn schedule(budget: Duration, contestants: usize, reps: Option<NonZeroU32>) -> (u32, Duration) {
-    if let Some(reps) = reps {
-        return (reps.get(), BLOCK_GIVEN);
-    }
+///
+/// Rounds that are given are kept, and so is the length of a block that is given; then they take
+/// as long as they take.
+fn schedule(
+    budget: Duration,
+    contestants: usize,
+    rounds: Option<NonZeroU32>,
+    block: Option<Duration>,
+) -> (u32, Duration) {
     let contestants = u32::try_from(contestants).unwrap_or(u32::MAX).max(1);
+    match (rounds, block) {
+        (Some(rounds), block) => return (rounds.get(), block.unwrap_or(BLOCK_GIVEN)),
+        (None, Some(block)) => return (1, block),
+        (None, None) => {}
+    }
     let length = |rounds: u32| (budget / contestants / rounds).saturating_sub(PER_BLOCK);
     let rounds = (1..=ROUNDS).rev().find(|&rounds| length(rounds) >= BLOCK_MIN).unwrap_or(1);
     (rounds, length(rounds).max(BLOCK_MIN / 2))
+}
+
+/// The seed of a round's trace: six digits, so that it can be read and told.
+pub(crate) fn trace_seed(scenario: u64, round: u32) -> u64 {
+    scenario.wrapping_add(u64::from(round) + 1) % 1_000_000
 }
 
 /// One block to be played.
@@ -183,7 +204,7 @@ impl Block<'_> {
         runner: &mut Runner,
     ) -> anyhow::Result<()> {
         let Context { program, workers, interrupt, .. } = *self.context;
-        let mut server = Server::start(program, contestant, workers, Runtime::Blocking, interrupt)?;
+        let mut server = Server::start(program, contestant, workers, self.plan.runtime, interrupt)?;
         let SocketAddr::V4(target) = server.address() else {
             bail!("the load process speaks IPv4 only");
         };
@@ -275,9 +296,9 @@ fn row(contestant: &Contestant, runner: &Runner, plan: &Plan, workers: u32) -> R
     }
 }
 
-/// Everything as ratio to the baseline on the same traces. Throughput is the trace's.
-fn ratios(runner: &Runner, baseline: &Runner, random: &mut SmallRng) -> Ratios {
-    let mut at = |quantile| ratio::percentile(&runner.chunks, &baseline.chunks, quantile, random);
+/// Everything as ratio to the yardstick on the same traces. Throughput is the trace's.
+fn ratios(runner: &Runner, yardstick: &Runner, random: &mut SmallRng) -> Ratios {
+    let mut at = |quantile| ratio::percentile(&runner.chunks, &yardstick.chunks, quantile, random);
     let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
     let mut paired = |own: &[f64], other: &[f64]| ratio::paired(own, other, random);
     Ratios {
@@ -285,8 +306,8 @@ fn ratios(runner: &Runner, baseline: &Runner, random: &mut SmallRng) -> Ratios {
         p50,
         p99,
         p999,
-        cpu_server: paired(&runner.cpu_server_us, &baseline.cpu_server_us),
-        cpu_both: paired(&runner.cpu_both_us, &baseline.cpu_both_us),
+        cpu_server: paired(&runner.cpu_server_us, &yardstick.cpu_server_us),
+        cpu_both: paired(&runner.cpu_both_us, &yardstick.cpu_both_us),
     }
 }
 
@@ -352,13 +373,15 @@ mod tests {
     fn blocks_fit_the_budget() {
         let seconds = Duration::from_secs;
         for (budget, contestants, rounds) in [(36, 4, 3), (14, 4, 1), (22, 3, 3), (36, 12, 1)] {
-            let (seen, length) = schedule(seconds(budget), contestants, None);
+            let (seen, length) = schedule(seconds(budget), contestants, None, None);
             assert_eq!(seen, rounds, "{budget} s for {contestants}");
             let contestants = u32::try_from(contestants).unwrap();
             assert!((length + PER_BLOCK) * contestants * seen <= seconds(budget));
         }
         let reps = NonZeroU32::new(7);
-        assert_eq!(schedule(seconds(1), 3, reps), (7, BLOCK_GIVEN));
+        assert_eq!(schedule(seconds(1), 3, reps, None), (7, BLOCK_GIVEN));
+        assert_eq!(schedule(seconds(1), 3, reps, Some(seconds(20))), (7, seconds(20)));
+        assert_eq!(schedule(seconds(1), 3, None, Some(seconds(60))), (1, seconds(60)));
     }
 
     #[test]
@@ -369,6 +392,7 @@ mod tests {
                 setting: String::new(),
                 work: Work::Constant(Duration::from_millis(1)),
                 load: 0.5,
+                runtime: Runtime::Blocking,
                 kills: kills.map(|_| Duration::from_millis(100)),
             };
             let mut runner = Runner { made: 3, ..Runner::default() };

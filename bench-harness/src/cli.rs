@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forkherd_core::{ListenSpec, SLOTS_LIMIT};
 
-use crate::scenario::Kind;
+use crate::scenario::{Kind, Loop};
 
 /// Runs the Forkherd strategies head to head: what each costs, whom it lets wait, what it loses.
 #[derive(Debug, Parser)]
@@ -54,9 +54,27 @@ pub struct Compare {
     /// the baseline once more under that name (an A/A check). [default: one of each]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub strategies: Vec<String>,
-    /// Only these scenarios.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = Kind::ALL)]
+    /// Only these scenarios; see `list`.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = Kind::DEFAULT)]
     pub scenarios: Vec<Kind>,
+    /// Take ratios to this contestant instead of the baseline, which then runs along only if it is
+    /// named.
+    #[arg(long, value_name = "LABEL")]
+    pub against: Option<String>,
+    /// Clients of the closed-loop scenarios: connections outstanding, or kept open.
+    /// [default: the scenario's own]
+    #[arg(long, value_name = "N")]
+    pub clients: Option<NonZeroU32>,
+    /// What each worker runs, in scenarios that can run on both. [default: the scenario's own]
+    #[arg(long, value_enum)]
+    pub runtime: Option<Runtime>,
+    /// Length of a block of the open-loop scenarios. [default: what fits the time]
+    #[arg(long, value_name = "S")]
+    pub seconds: Option<NonZeroU32>,
+    /// Independent traces of the open-loop scenarios, each printed with its seed. [default: what
+    /// fits the time]
+    #[arg(long, value_name = "N", conflicts_with = "reps")]
+    pub seeds: Option<NonZeroU32>,
     /// Worker processes per contestant.
     #[arg(long, value_name = "N", default_value = "8", value_parser = workers)]
     pub workers: NonZeroU32,
@@ -73,6 +91,40 @@ pub struct Compare {
     /// Print Markdown instead of terminal tables.
     #[arg(long)]
     pub markdown: bool,
+}
+
+impl Compare {
+    /// Whether the options fit together.
+    ///
+    /// # Errors
+    /// A sentence that says which do not, and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        let names = |of: &dyn Fn(Kind) -> bool| {
+            let kinds = Kind::ALL.into_iter().filter(|&kind| of(kind));
+            kinds.map(Kind::name).collect::<Vec<_>>().join(",")
+        };
+        for (option, given, load) in [
+            ("--clients", self.clients.is_some(), Loop::Closed),
+            ("--seconds", self.seconds.is_some(), Loop::Open),
+            ("--seeds", self.seeds.is_some(), Loop::Open),
+        ] {
+            if given && !self.scenarios.iter().any(|kind| kind.load() == load) {
+                let wanted = names(&|kind| kind.load() == load);
+                return Err(format!("{option} needs one of --scenarios {wanted}"));
+            }
+        }
+        if let Some(runtime) = self.runtime {
+            let can = |kind: Kind| kind.runtimes().contains(&runtime);
+            if let Some(kind) = self.scenarios.iter().find(|&&kind| !can(kind)) {
+                return Err(format!(
+                    "scenario {kind} cannot run on {}; those that can: --scenarios {}",
+                    runtime.word(),
+                    names(&can)
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Arguments of `serve`.
@@ -228,6 +280,27 @@ mod tests {
         assert!(error_of("x serve --strategy prefork --app cgi").contains("files:DIR"));
         assert!(error_of("x serve --strategy prefork --listen here").contains("--listen"));
         assert!(error_of("x serve").contains("--strategy"));
+    }
+
+    #[test]
+    fn options_that_do_not_fit_say_what_would() {
+        let check = |line: &str| {
+            let line = format!("x compare {line}");
+            let Command::Compare(compare) = Cli::try_parse_from(line.split(' ')).unwrap().command
+            else {
+                panic!("compare was asked for");
+            };
+            compare.check().err().unwrap_or_default()
+        };
+        assert_eq!(check("--clients 64 --seconds 9 --seeds 3"), "");
+        assert_eq!(check("--runtime tokio --scenarios short-connections,worker-killed"), "");
+        let wrong = check("--clients 64 --scenarios uneven-work");
+        assert!(wrong.starts_with("--clients needs one of --scenarios short-conn"), "{wrong}");
+        let wrong = check("--seeds 2 --scenarios keep-alive");
+        assert!(wrong.starts_with("--seeds needs one of --scenarios uneven-work,"), "{wrong}");
+        let wrong = check("--runtime blocking --scenarios keep-alive");
+        assert!(wrong.starts_with("scenario keep-alive cannot run on blocking; "), "{wrong}");
+        assert!(error_of("x compare --seeds 2 --reps 2").contains("--reps"));
     }
 
     #[test]

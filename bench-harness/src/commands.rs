@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{self, Cli, Command};
-use crate::contestant;
+use crate::contestant::{self, BASELINE};
 use crate::interrupt::Interrupted;
 use crate::registry::Registry;
 use crate::report::{Report, markdown, saved, terminal};
@@ -77,9 +77,11 @@ fn done(outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 }
 
 fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<ExitCode> {
-    let wanted: Vec<String> =
-        arguments.strategies.iter().map(|label| registry_label(registry, label)).collect();
-    let contestants = contestant::select(&registry.contestants(), &wanted)
+    arguments.check().map_err(Usage)?;
+    let label = |label: &String| registry_label(registry, label);
+    let wanted: Vec<String> = arguments.strategies.iter().map(label).collect();
+    let against = arguments.against.as_ref().map_or_else(|| BASELINE.to_owned(), label);
+    let contestants = contestant::select(&registry.contestants(), &wanted, &against)
         .map_err(|error| Usage(error.to_string()))?;
     let report = compare::run(arguments, &contestants)?;
     // Saved first: printing may fail, and the figures took minutes.

@@ -1,7 +1,7 @@
 //! `compare`: runs the scenarios one after the other and makes the report.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
@@ -12,9 +12,9 @@ use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::machine::{Machine, date};
 use crate::report::{Report, SCHEMA};
-use crate::scenario::{Context, Kind};
+use crate::scenario::{Asked, Context, Kind};
 
-/// Runs what `arguments` ask for among `contestants` (the baseline first).
+/// Runs what `arguments` ask for among `contestants` (the yardstick first).
 ///
 /// # Errors
 /// A server or the load process could not be run, or we were interrupted. What went wrong while
@@ -29,6 +29,8 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(asked).collect();
     let budgets = kinds.iter().map(|kind| kind.budget(arguments.quick));
     let progress = Progress::new(budgets.sum());
+    // The first of them is the yardstick.
+    let against = contestants.first().map(Contestant::label).unwrap_or_default();
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -36,6 +38,7 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
         command: command_line(),
         machine: Machine::this(),
         seed,
+        against: against.clone(),
         workers: arguments.workers.get(),
         wall_s: 0.0,
         scenarios: Vec::new(),
@@ -50,6 +53,13 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
             seed: seed_of(seed, kind),
             budget,
             reps: arguments.reps,
+            asked: Asked {
+                against: &against,
+                clients: arguments.clients,
+                runtime: arguments.runtime,
+                block: arguments.seconds.map(|s| Duration::from_secs(s.get().into())),
+                seeds: arguments.seeds,
+            },
             interrupt: &interrupt,
             progress: &progress,
         })?);

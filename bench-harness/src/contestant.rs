@@ -60,40 +60,59 @@ impl Contestant {
     }
 }
 
-/// The contestants called for by `wanted` labels out of `all`, the baseline always first.
+/// The contestants called for by `wanted` labels out of `all`, the yardstick `against` always first.
 ///
-/// Nothing wanted means the default variant of each strategy, `all` every variant. `baseline:TEXT` is the baseline once more under that name.
+/// Nothing wanted means the default variant of each strategy, `all` every variant. `baseline:TEXT`
+/// is the baseline once more under that name; the baseline itself takes part if it is the yardstick
+/// or wanted.
 ///
 /// # Errors
 /// A label that names nobody, with those that exist; a label given twice.
-pub fn select(all: &[Contestant], wanted: &[String]) -> anyhow::Result<Vec<Contestant>> {
-    let mut selected = vec![Contestant::baseline()];
+pub fn select(
+    all: &[Contestant],
+    wanted: &[String],
+    against: &str,
+) -> anyhow::Result<Vec<Contestant>> {
+    let mut selected = vec![find(all, against)?];
     let every = wanted == [EVERY];
     if wanted.is_empty() || every {
-        let takes_part =
-            |one: &&Contestant| one.launch == Launch::Serve && (every || one.variant.is_none());
+        let takes_part = |one: &&Contestant| {
+            one.launch == Launch::Serve
+                && (every || one.variant.is_none())
+                && one.label() != against
+        };
         selected.extend(all.iter().filter(takes_part).cloned());
         return Ok(selected);
     }
-    let mut seen = BTreeSet::from([BASELINE.to_owned()]);
-    for label in wanted.iter().filter(|label| *label != BASELINE) {
-        if !seen.insert(label.clone()) {
+    let mut seen = BTreeSet::new();
+    for label in wanted {
+        if !seen.insert(label) && label != BASELINE {
             bail!("strategy `{label}` is given twice");
         }
-        match (label.split_once(':'), all.iter().find(|one| one.label() == *label)) {
-            (_, Some(one)) => selected.push(one.clone()),
-            (Some((BASELINE, again)), None) if !again.is_empty() => {
-                selected
-                    .push(Contestant { variant: Some(again.to_owned()), ..Contestant::baseline() });
-            }
-            _ => {
-                let mut known: Vec<_> = all.iter().map(Contestant::label).collect();
-                known.push(BASELINE.to_owned());
-                bail!("no strategy is called `{label}`; there are: {}", known.join(", "));
-            }
+        let one = find(all, label)?;
+        if !selected.contains(&one) {
+            selected.push(one);
         }
     }
     Ok(selected)
+}
+
+/// The contestant called `label`.
+fn find(all: &[Contestant], label: &str) -> anyhow::Result<Contestant> {
+    if label == BASELINE {
+        return Ok(Contestant::baseline());
+    }
+    match (label.split_once(':'), all.iter().find(|one| one.label() == label)) {
+        (_, Some(one)) => Ok(one.clone()),
+        (Some((BASELINE, again)), None) if !again.is_empty() => {
+            Ok(Contestant { variant: Some(again.to_owned()), ..Contestant::baseline() })
+        }
+        _ => {
+            let mut known: Vec<_> = all.iter().map(Contestant::label).collect();
+            known.push(BASELINE.to_owned());
+            bail!("no strategy is called `{label}`; there are: {}", known.join(", "));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,6 +120,10 @@ mod tests {
     use super::*;
 
     fn check(wanted: &[&str], expected: &str) {
+        check_against(wanted, BASELINE, expected);
+    }
+
+    fn check_against(wanted: &[&str], against: &str, expected: &str) {
         let all = ["prefork", "handoff", "handoff:pull"].map(|label| {
             let (name, variant) =
                 label.split_once(':').map_or((label, None), |(a, b)| (a, Some(b)));
@@ -108,7 +131,7 @@ mod tests {
             Contestant { name, variant, launch: Launch::Serve, ..Contestant::baseline() }
         });
         let wanted: Vec<_> = wanted.iter().map(|&label| label.to_owned()).collect();
-        let seen = match select(&all, &wanted) {
+        let seen = match select(&all, &wanted, against) {
             Ok(selected) => selected.iter().map(Contestant::label).collect::<Vec<_>>().join(" "),
             Err(error) => error.to_string(),
         };
@@ -122,6 +145,18 @@ mod tests {
         check(&["handoff:pull", "prefork"], "baseline handoff:pull prefork");
         check(&["baseline", "prefork"], "baseline prefork");
         check(&["baseline:again"], "baseline baseline:again");
+    }
+
+    #[test]
+    fn another_yardstick_comes_first_and_leaves_the_baseline_out() {
+        check_against(&[], "handoff:pull", "handoff:pull prefork handoff");
+        check_against(&["prefork", "handoff:pull"], "handoff:pull", "handoff:pull prefork");
+        check_against(&["baseline", "prefork"], "handoff", "handoff baseline prefork");
+        check_against(
+            &["prefork"],
+            "pull",
+            "no strategy is called `pull`; there are: prefork, handoff, handoff:pull, baseline",
+        );
     }
 
     #[test]

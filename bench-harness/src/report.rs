@@ -11,6 +11,7 @@ pub mod terminal;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Runtime;
+use crate::contestant::BASELINE;
 use crate::load::category::Tally;
 use crate::measure::latency::Latency;
 use crate::measure::ratio::Ratio;
@@ -35,12 +36,20 @@ pub struct Report {
     pub machine: Machine,
     /// What was drawn from it: orders, arrivals, work, kills, resamples.
     pub seed: u64,
+    /// The contestant that ratios are taken to.
+    #[serde(default = "baseline")]
+    pub against: String,
     /// Worker processes per contestant.
     pub workers: u32,
     /// How long it took, in seconds.
     pub wall_s: f64,
     /// In the order they ran.
     pub scenarios: Vec<Scenario>,
+}
+
+/// The yardstick of reports that name none.
+fn baseline() -> String {
+    BASELINE.to_owned()
 }
 
 impl Report {
@@ -65,6 +74,9 @@ pub struct Scenario {
     pub unit: String,
     /// Rounds measured, warm-up not counted.
     pub rounds: u32,
+    /// The seeds of open-loop traces, one per round.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
     /// One per contestant, the baseline first, those that did not take part last.
     pub rows: Vec<Row>,
     /// What a reader should know before believing.

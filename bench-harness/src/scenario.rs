@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
+use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
 use crate::process::Program;
@@ -31,7 +32,20 @@ pub enum Kind {
     WorkerKilled,
 }
 
+/// How the load of a scenario is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// The next request starts when one ends: good for cost and spread.
+    Closed,
+    /// Every request at its time: good for tails and faults.
+    Open,
+}
+
 impl Kind {
+    /// What `compare` runs if nothing is named, in the order they run.
+    pub const DEFAULT: [Self; 4] =
+        [Self::ShortConnections, Self::KeepAlive, Self::UnevenWork, Self::WorkerKilled];
+
     /// All of them, in the order they run.
     pub const ALL: [Self; 4] =
         [Self::ShortConnections, Self::KeepAlive, Self::UnevenWork, Self::WorkerKilled];
@@ -63,6 +77,25 @@ impl Kind {
             Self::WorkerKilled => {
                 "a worker killed every 100 ms at load 0.6, blocking, open loop: what is lost"
             }
+        }
+    }
+
+    /// How its load is made.
+    #[must_use]
+    pub fn load(self) -> Loop {
+        match self {
+            Self::ShortConnections | Self::KeepAlive => Loop::Closed,
+            Self::UnevenWork | Self::WorkerKilled => Loop::Open,
+        }
+    }
+
+    /// What its workers can run, the usual one first.
+    #[must_use]
+    pub fn runtimes(self) -> &'static [Runtime] {
+        match self {
+            Self::ShortConnections | Self::WorkerKilled => &[Runtime::Blocking, Runtime::Tokio],
+            Self::KeepAlive => &[Runtime::Tokio],
+            Self::UnevenWork => &[Runtime::Blocking],
         }
     }
 
@@ -107,7 +140,7 @@ impl fmt::Display for Kind {
 pub struct Context<'c> {
     /// What servers and the load process run.
     pub program: &'c Program,
-    /// Who takes part, the baseline first.
+    /// Who takes part, the yardstick first.
     pub contestants: &'c [Contestant],
     /// Worker processes per contestant.
     pub workers: u32,
@@ -117,10 +150,35 @@ pub struct Context<'c> {
     pub budget: Duration,
     /// Rounds, however long they take.
     pub reps: Option<NonZeroU32>,
+    /// What else was asked for.
+    pub asked: Asked<'c>,
     /// Ctrl-C.
     pub interrupt: &'c Interrupt,
     /// Where to tell how far it is.
     pub progress: &'c Progress,
+}
+
+/// What the command line asks of scenarios; where it is silent, a scenario has its own ways.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The contestant that ratios are taken to.
+    pub against: &'a str,
+    /// Clients of a closed loop.
+    pub clients: Option<NonZeroU32>,
+    /// What each worker runs.
+    pub runtime: Option<Runtime>,
+    /// Length of an open-loop block.
+    pub block: Option<Duration>,
+    /// Independent traces of an open loop.
+    pub seeds: Option<NonZeroU32>,
+}
+
+impl Context<'_> {
+    /// What each worker runs in a scenario of this kind.
+    #[must_use]
+    pub fn runtime(&self, kind: Kind) -> Runtime {
+        self.asked.runtime.unwrap_or(kind.runtimes()[0])
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +187,8 @@ mod tests {
 
     #[test]
     fn the_budgets_keep_the_promises() {
-        let sum = |quick| Kind::ALL.into_iter().map(|kind| kind.budget(quick)).sum::<Duration>();
+        let sum =
+            |quick| Kind::DEFAULT.into_iter().map(|kind| kind.budget(quick)).sum::<Duration>();
         assert!(sum(false) <= Duration::from_secs(90));
         assert!(sum(true) <= Duration::from_secs(28));
     }

@@ -118,8 +118,9 @@ pub fn run(
 
     let mut failures = Vec::new();
     let mut rows = Vec::new();
+    let yardstick = runners.iter().find(|runner| runner.label == context.asked.against);
     for runner in &runners {
-        rows.push(row(runner, &runners[0], context.workers, &mut random));
+        rows.push(row(runner, yardstick, context.workers, &mut random));
         failures.extend(failures_of(runner));
     }
     rows.extend(skipped);
@@ -134,6 +135,7 @@ pub fn run(
         runtime: plan.runtime,
         unit: plan.unit.to_owned(),
         rounds,
+        seeds: Vec::new(),
         rows,
         cautions: Vec::new(),
         failures,
@@ -189,7 +191,7 @@ fn cpu_both_us(sample: &Sample) -> f64 {
 }
 
 /// A contestant's row.
-fn row(runner: &Runner, baseline: &Runner, workers: u32, random: &mut SmallRng) -> Row {
+fn row(runner: &Runner, yardstick: Option<&Runner>, workers: u32, random: &mut SmallRng) -> Row {
     let mut answered: BTreeMap<u32, u64> = BTreeMap::new();
     for (&worker, &count) in runner.samples.iter().flat_map(|sample| &sample.slice.workers) {
         *answered.entry(worker).or_default() += count;
@@ -204,26 +206,27 @@ fn row(runner: &Runner, baseline: &Runner, workers: u32, random: &mut SmallRng) 
         cpu_both_us: middle(cpu_both_us),
         share: Share::of(&answered, workers),
         connections: runner.connections.clone(),
-        ratios: if std::ptr::eq(runner, baseline) {
-            Ratios::default()
-        } else {
-            ratios(runner, baseline, random)
+        ratios: match yardstick {
+            Some(yardstick) if !std::ptr::eq(runner, yardstick) => {
+                ratios(runner, yardstick, random)
+            }
+            _ => Ratios::default(),
         },
         ..Row::default()
     }
 }
 
-/// Everything as ratio to the baseline, round by round.
-fn ratios(runner: &Runner, baseline: &Runner, random: &mut SmallRng) -> Ratios {
+/// Everything as ratio to the yardstick, round by round.
+fn ratios(runner: &Runner, yardstick: &Runner, random: &mut SmallRng) -> Ratios {
     let mut paired = |figure: fn(&Sample) -> f64| {
-        ratio::paired(&each(runner, figure), &each(baseline, figure), random)
+        ratio::paired(&each(runner, figure), &each(yardstick, figure), random)
     };
     let (throughput, cpu_server) = (paired(throughput), paired(cpu_server_us));
     let cpu_both = paired(cpu_both_us);
     let chunks = |runner: &Runner| -> Vec<Vec<u64>> {
         runner.samples.iter().map(|sample| sample.slice.latency_ns.clone()).collect()
     };
-    let (own, other) = (chunks(runner), chunks(baseline));
+    let (own, other) = (chunks(runner), chunks(yardstick));
     let mut at = |quantile| ratio::percentile(&own, &other, quantile, random);
     Ratios { throughput, p50: at(0.5), p99: at(0.99), p999: at(0.999), cpu_server, cpu_both }
 }

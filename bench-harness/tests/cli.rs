@@ -85,6 +85,8 @@ fn wrong_usage_says_what_is_wanted_and_ends_with_2() {
         (&["compare", "--strategies", "nonsense"][..], "no strategy is called"),
         (&["compare", "--scenarios", "nonsense"], "short-connections"),
         (&["compare", "--workers", "0"], "--workers"),
+        (&["compare", "--against", "nonsense"], "no strategy is called"),
+        (&["compare", "--clients=4", "--scenarios=uneven-work"], "--scenarios short-connections"),
         (&["nonsense"], "Usage"),
     ] {
         let output = run(arguments);

@@ -296,7 +296,8 @@ fn no_file_knows_where_it_was_written() {
     let places: Vec<String> =
         ["home", "root", "work", "tmp/target"].iter().map(|name| format!("/{name}")).collect();
     let is_cut = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || "._-".contains(c));
-    for file in files("") {
+    // In a second work tree `.git` is a file that says where the first one is.
+    for file in files("").into_iter().filter(|file| file != ".git") {
         let Ok(text) = fs::read_to_string(root().join(&file)) else { continue };
         for place in &places {
             for (at, _) in text.match_indices(place) {

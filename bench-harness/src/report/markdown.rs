@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::reading::sentences;
-use super::tables::{grids, rounds};
+use super::tables::{self, grids, rounds};
 use super::{Report, Scenario};
 
 /// The whole report.
@@ -22,18 +22,18 @@ pub fn render(report: &Report) -> String {
         machine.model,
     );
     for scenario in &report.scenarios {
-        render_scenario(scenario, &mut text);
+        render_scenario(scenario, &report.against, &mut text);
     }
     list(&mut text, "Reading", sentences(report));
     list(&mut text, "Failed", report.failures());
     text
 }
 
-fn render_scenario(scenario: &Scenario, text: &mut String) {
+fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
     let (name, runtime) = (&scenario.name, scenario.runtime.word());
     let rounds = rounds(scenario.rounds);
-    let _ = write!(text, "\n### {name} ({runtime}, {rounds})\n\n{}\n", scenario.setting);
-    for grid in grids(scenario) {
+    let _ = write!(text, "\n### {name} ({runtime}, {rounds})\n\n{}\n", tables::setting(scenario));
+    for grid in grids(scenario, against) {
         let _ = write!(text, "\n{}:\n\n{}", grid.title, grid.markdown());
     }
     let skipped = scenario.rows.iter().filter_map(|row| {

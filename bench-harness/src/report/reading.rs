@@ -2,21 +2,27 @@
 
 use super::tables::{per, thousands};
 use super::{Report, Row, Scenario};
+use crate::contestant::BASELINE;
 use crate::measure::ratio::{Ratio, Verdict};
 
 /// Sentences about a report, scenario by scenario.
 #[must_use]
 pub fn sentences(report: &Report) -> Vec<String> {
-    report.scenarios.iter().flat_map(of_scenario).collect()
+    // As one says it.
+    let against = match &*report.against {
+        BASELINE => "the baseline",
+        other => other,
+    };
+    report.scenarios.iter().flat_map(|scenario| of_scenario(scenario, against)).collect()
 }
 
 /// Sentences about one scenario.
-fn of_scenario(scenario: &Scenario) -> Vec<String> {
+fn of_scenario(scenario: &Scenario, against: &str) -> Vec<String> {
     let mut sentences = Vec::new();
     for row in scenario.rows.iter().filter(|row| row.skipped.is_none()) {
         let mut said = Vec::new();
         if let Some(ratio) = row.ratios.cpu_server {
-            said.extend(cost(ratio, &scenario.unit));
+            said.extend(cost(ratio, &scenario.unit, against));
         }
         if let Some(ideal) = row.ideal.as_ref().and_then(|ideal| ideal.p99) {
             said.push(format!("p99 {ideal:.2} times that of an ideal central queue"));
@@ -34,16 +40,16 @@ fn of_scenario(scenario: &Scenario) -> Vec<String> {
     sentences
 }
 
-/// Server CPU against the baseline; nothing from too few rounds.
-fn cost(ratio: Ratio, unit: &str) -> Option<String> {
+/// Server CPU against the yardstick; nothing from too few rounds.
+fn cost(ratio: Ratio, unit: &str, against: &str) -> Option<String> {
     let percent = (ratio.value - 1.0).abs() * 100.0;
     Some(match ratio.verdict() {
         Verdict::Unknown => return None,
         Verdict::NoDifference => {
-            format!("no difference from the baseline seen in server CPU per {unit}")
+            format!("no difference from {against} seen in server CPU per {unit}")
         }
-        Verdict::More => format!("{percent:.0} % more server CPU per {unit} than the baseline"),
-        Verdict::Less => format!("{percent:.0} % less server CPU per {unit} than the baseline"),
+        Verdict::More => format!("{percent:.0} % more server CPU per {unit} than {against}"),
+        Verdict::Less => format!("{percent:.0} % less server CPU per {unit} than {against}"),
     })
 }
 
@@ -77,12 +83,12 @@ mod tests {
     fn only_what_was_seen_is_said() {
         let of = |low, high| {
             let interval = Some(Interval { low, high });
-            cost(Ratio { value: 1.1, interval }, "connection").unwrap()
+            cost(Ratio { value: 1.1, interval }, "connection", "the baseline").unwrap()
         };
         assert_eq!(of(1.05, 1.15), "10 % more server CPU per connection than the baseline");
         let none = "no difference from the baseline seen in server CPU per connection";
         assert_eq!((of(0.95, 1.25), of(1.01, 1.2)), (none.to_owned(), none.to_owned()));
-        assert_eq!(cost(Ratio { value: 1.1, interval: None }, "connection"), None);
+        assert_eq!(cost(Ratio { value: 1.1, interval: None }, "connection", "it"), None);
         assert_eq!(skew(&Row::default()), None);
         assert_eq!(killed(&Row::default()), None);
     }

@@ -8,11 +8,11 @@ use crate::measure::ratio::{Ratio, Verdict};
 
 /// All grids of a scenario, empty ones left out.
 #[must_use]
-pub fn grids(scenario: &Scenario) -> Vec<Grid> {
+pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
     let all = [
         measured(scenario),
-        cost_ratios(scenario),
-        latency_ratios(scenario),
+        cost_ratios(scenario, against),
+        latency_ratios(scenario, against),
         kills(scenario),
         connections(scenario),
     ];
@@ -66,22 +66,23 @@ fn measured(scenario: &Scenario) -> Grid {
     Grid::of(&title, &columns, rows(scenario, cells))
 }
 
-/// Cost and throughput as ratios to the baseline.
-fn cost_ratios(scenario: &Scenario) -> Grid {
-    ratios(scenario, "Cost", &["throughput", "CPU srv", "CPU both"], |ratios| {
+/// Cost and throughput as ratios to the yardstick.
+fn cost_ratios(scenario: &Scenario, against: &str) -> Grid {
+    ratios(scenario, against, "Cost", &["throughput", "CPU srv", "CPU both"], |ratios| {
         [ratios.throughput, ratios.cpu_server, ratios.cpu_both]
     })
 }
 
-/// Latency as ratios to the baseline.
-fn latency_ratios(scenario: &Scenario) -> Grid {
+/// Latency as ratios to the yardstick.
+fn latency_ratios(scenario: &Scenario, against: &str) -> Grid {
     let of = |ratios: &Ratios| [ratios.p50, ratios.p99, ratios.p999];
-    ratios(scenario, "Latency", &["p50", "p99", "p99.9"], of)
+    ratios(scenario, against, "Latency", &["p50", "p99", "p99.9"], of)
 }
 
 /// Three ratios each: more do not fit 100 columns.
 fn ratios(
     scenario: &Scenario,
+    against: &str,
     what: &str,
     names: &[&str; 3],
     of: impl Fn(&Ratios) -> [Option<Ratio>; 3],
@@ -92,7 +93,7 @@ fn ratios(
         three.iter().any(Option::is_some).then(|| three.map(ratio).to_vec())
     };
     let title = format!(
-        "{what} as ratio to baseline, with 95 % interval (≈ reaches 1 ± 3 %: no difference)"
+        "{what} as ratio to {against}, with 95 % interval (≈ reaches 1 ± 3 %: no difference)"
     );
     Grid::of(&title, &columns, rows(scenario, cells))
 }
@@ -179,6 +180,18 @@ pub fn thousands(number: u64) -> String {
             text.push(',');
         }
         text.push(digit);
+    }
+    text
+}
+
+/// What was done, and the seeds of what was drawn for it.
+#[must_use]
+pub fn setting(scenario: &Scenario) -> String {
+    let mut text = scenario.setting.clone();
+    if !scenario.seeds.is_empty() {
+        let seeds: Vec<_> = scenario.seeds.iter().map(u64::to_string).collect();
+        let s = if seeds.len() == 1 { "" } else { "s" };
+        text.push_str(&format!(" Trace seed{s}: {}.", seeds.join(", ")));
     }
     text
 }

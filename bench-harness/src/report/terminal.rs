@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::reading::sentences;
-use super::tables::{grids, rounds};
+use super::tables::{self, grids, rounds};
 use super::{Report, Scenario};
 
 /// Longest line.
@@ -21,7 +21,7 @@ pub fn render(report: &Report) -> String {
     wrap(&mut text, "", &report.command);
     for scenario in &report.scenarios {
         text.push('\n');
-        render_scenario(scenario, &mut text);
+        render_scenario(scenario, &report.against, &mut text);
     }
     let sentences = sentences(report);
     if !sentences.is_empty() {
@@ -40,7 +40,7 @@ pub fn render(report: &Report) -> String {
     text
 }
 
-fn render_scenario(scenario: &Scenario, text: &mut String) {
+fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
     line(
         text,
         &format!(
@@ -50,8 +50,8 @@ fn render_scenario(scenario: &Scenario, text: &mut String) {
             rounds(scenario.rounds)
         ),
     );
-    wrap(text, "", &scenario.setting);
-    for grid in grids(scenario) {
+    wrap(text, "", &tables::setting(scenario));
+    for grid in grids(scenario, against) {
         let _ = writeln!(text, "\n{}", grid.title);
         text.push_str(&grid.aligned());
     }

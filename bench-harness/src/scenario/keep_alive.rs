@@ -1,6 +1,8 @@
 //! *keep-alive*: connections that stay and send many requests. What does a request cost, and do
 //! connections that stay spread over the workers?
 
+use std::num::NonZeroU32;
+
 use crate::cli::Runtime;
 use crate::load::protocol::Order;
 use crate::report::Scenario;
@@ -15,10 +17,11 @@ const CONNECTIONS: u32 = 64;
 const REQUESTS: u32 = 24;
 
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
+    let connections = context.asked.clients.map_or(CONNECTIONS, NonZeroU32::get);
     let plan = Plan {
         name: Kind::KeepAlive.name(),
         setting: format!(
-            "Closed loop, {CONNECTIONS} connections opened before each slice and kept for \
+            "Closed loop, {connections} connections opened before each slice and kept for \
              {REQUESTS} requests each; slices in shuffled order, all servers up at once, servers \
              and client pinned to one core. Opening is not measured; where the connections went \
              is (share per worker)."
@@ -27,7 +30,7 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         unit: "request",
     };
     slices::run(context, &plan, |target| {
-        let open = Order::Open { target, connections: CONNECTIONS };
+        let open = Order::Open { target, connections };
         (Some(open), Order::Requests { per_connection: REQUESTS })
     })
 }

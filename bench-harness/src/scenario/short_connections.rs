@@ -1,6 +1,7 @@
 //! *short-connections*: one tiny request per connection. What does a connection cost?
 
-use crate::cli::Runtime;
+use std::num::NonZeroU32;
+
 use crate::load::protocol::Order;
 use crate::report::Scenario;
 use crate::slices::{self, Plan};
@@ -15,18 +16,20 @@ pub const CLIENTS: u32 = 16;
 pub const CONNECTIONS: u32 = 400;
 
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
+    let clients = context.asked.clients.map_or(CLIENTS, NonZeroU32::get);
     let plan = Plan {
         name: Kind::ShortConnections.name(),
         setting: format!(
-            "Closed loop, {CLIENTS} clients, one request per connection; slices of {CONNECTIONS} \
+            "Closed loop, {clients} client{s}, one request per connection; slices of {CONNECTIONS} \
              connections in shuffled order, all servers up at once, servers and client pinned to \
              one core. Figures are for cost: on one core the latency is mostly queueing, and more \
-             cores would add what one core hides (lock contention, wake-ups across cores)."
+             cores would add what one core hides (lock contention, wake-ups across cores).",
+            s = if clients == 1 { "" } else { "s" },
         ),
-        runtime: Runtime::Blocking,
+        runtime: context.runtime(Kind::ShortConnections),
         unit: "connection",
     };
     slices::run(context, &plan, |target| {
-        (None, Order::Short { target, clients: CLIENTS, connections: CONNECTIONS })
+        (None, Order::Short { target, clients, connections: CONNECTIONS })
     })
 }

@@ -28,6 +28,7 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         ),
         work: Work::Exponential(MEAN),
         load: LOAD,
+        runtime: context.runtime(Kind::UnevenWork),
         kills: None,
     };
     blocks::run(context, &plan)

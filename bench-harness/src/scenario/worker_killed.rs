@@ -31,6 +31,7 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         ),
         work: Work::Constant(WORK),
         load: LOAD,
+        runtime: context.runtime(Kind::WorkerKilled),
         kills: Some(INTERVAL),
     };
     blocks::run(context, &plan)
