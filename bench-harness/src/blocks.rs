@@ -72,12 +72,14 @@ pub struct Plan {
 struct Runner {
     connections: Tally,
     made: u64,
-    answered: BTreeMap<u32, u64>,
+    /// Measured work by worker, in microseconds.
+    busy_us: BTreeMap<u32, u64>,
     /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
     chunks: Vec<Vec<u64>>,
     ideal_ns: Vec<u64>,
     cpu_server_us: Vec<f64>,
     cpu_both_us: Vec<f64>,
+    switches: Vec<f64>,
     lags_ns: Vec<u64>,
     kills: Kills,
     failures: Vec<String>,
@@ -141,6 +143,7 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
         setting: plan.setting.clone(),
         runtime: plan.runtime,
         seeds,
+        spread: "busy time".to_owned(),
         unit: "connection".to_owned(),
         rounds,
         rows,
@@ -221,11 +224,13 @@ impl Block<'_> {
             self.add(&trace, runner);
         } else {
             let tree = Tree::of(server.pid())?;
-            let before = tree.cpu_ns()?;
+            let before = tree.usage()?;
             let trace = load.trace(&order, self.length, || Ok(None))?;
             std::thread::sleep(SETTLE);
-            let cpu_ns = tree.cpu_ns()?.saturating_sub(before);
+            let used = tree.usage()?.since(&before);
+            let cpu_ns = used.total_ns();
             let served = to_f64(trace.records.len() as u64);
+            runner.switches.push(to_f64(used.switches) / served);
             runner.cpu_server_us.push(to_f64(cpu_ns) / 1e3 / served);
             runner.cpu_both_us.push(to_f64(cpu_ns + trace.cpu_ns) / 1e3 / served);
             self.add(&trace, runner);
@@ -242,8 +247,8 @@ impl Block<'_> {
         for record in &trace.records {
             runner.connections.count(record.category);
             runner.lags_ns.push(record.lag_us * 1000);
-            if let Some(worker) = record.worker {
-                *runner.answered.entry(worker).or_default() += 1;
+            if let (Some(worker), Some(service_us)) = (record.worker, record.service_us) {
+                *runner.busy_us.entry(worker).or_default() += service_us;
             }
         }
         let warm = trace.records.len() / WARM_UP;
@@ -288,7 +293,8 @@ fn row(contestant: &Contestant, runner: &Runner, plan: &Plan, workers: u32) -> R
         latency,
         cpu_server_us: median(&mut runner.cpu_server_us.clone()),
         cpu_both_us: median(&mut runner.cpu_both_us.clone()),
-        share: Share::of(&runner.answered, workers),
+        switches: median(&mut runner.switches.clone()),
+        share: Share::of(&runner.busy_us, workers),
         connections: runner.connections.clone(),
         kills,
         lag_p99_us: lag.p99_us,

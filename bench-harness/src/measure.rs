@@ -4,3 +4,4 @@ pub mod cpu;
 pub mod latency;
 pub mod ratio;
 pub mod share;
+pub mod syscalls;

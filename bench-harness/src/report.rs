@@ -77,7 +77,10 @@ pub struct Scenario {
     /// The seeds of open-loop traces, one per round.
     #[serde(default)]
     pub seeds: Vec<u64>,
-    /// One per contestant, the baseline first, those that did not take part last.
+    /// What the spread over workers is counted in; empty in older reports: requests.
+    #[serde(default)]
+    pub spread: String,
+    /// One per contestant, the yardstick first, those that did not take part last.
     pub rows: Vec<Row>,
     /// What a reader should know before believing.
     pub cautions: Vec<String>,
@@ -102,6 +105,12 @@ pub struct Row {
     pub cpu_server_us: Option<f64>,
     /// The same plus the client's: on loopback part of a handshake is billed to the client.
     pub cpu_both_us: Option<f64>,
+    /// Context switches of the server's processes per unit, median over rounds.
+    #[serde(default)]
+    pub switches: Option<f64>,
+    /// System calls of the server's processes per unit, counted in a pass of its own.
+    #[serde(default)]
+    pub syscalls: Option<f64>,
     /// How evenly its workers were used.
     pub share: Share,
     /// Every connection made, by how it ended; warm-up included.

@@ -17,10 +17,11 @@ use crate::cli::Runtime;
 use crate::load::Handle;
 use crate::load::category::{Category, Tally};
 use crate::load::protocol::{Order, Slice};
-use crate::measure::cpu::{SETTLE, Tree};
+use crate::measure::cpu::{SETTLE, Tree, Usage};
 use crate::measure::latency::{Latency, to_f64};
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
+use crate::measure::syscalls::Counters;
 use crate::pin::Pin;
 use crate::report::{Ratios, Row, Scenario};
 use crate::scenario::Context;
@@ -28,6 +29,9 @@ use crate::server::Server;
 
 /// Fewest rounds worth reporting, whatever the budget says: five make an interval.
 const ROUNDS_MIN: u32 = 5;
+
+/// Slices in which system calls are counted: 1,200 connections.
+const COUNTED_SLICES: u32 = 3;
 
 /// What a scenario of slices is.
 #[derive(Debug)]
@@ -40,13 +44,36 @@ pub struct Plan {
     pub runtime: Runtime,
     /// What is counted.
     pub unit: &'static str,
+    /// What the spread over workers is counted in.
+    pub spread: Spread,
+    /// Whether system calls are counted, in a pass of its own at the end.
+    pub syscalls: bool,
+}
+
+/// What the spread over workers is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spread {
+    /// CPU time: for short connections an even *count* is not the goal.
+    BusyTime,
+    /// Answered requests: for connections that stay.
+    Requests,
+}
+
+impl Spread {
+    /// The word in reports.
+    fn word(self) -> &'static str {
+        match self {
+            Self::BusyTime => "busy time",
+            Self::Requests => "requests",
+        }
+    }
 }
 
 /// One slice on one server.
 #[derive(Debug)]
 struct Sample {
     slice: Slice,
-    server_cpu_ns: u64,
+    server: Usage,
 }
 
 /// A contestant during the scenario.
@@ -55,6 +82,7 @@ struct Runner {
     server: Server,
     tree: Tree,
     samples: Vec<Sample>,
+    syscalls: Option<f64>,
     connections: Tally,
     made: u64,
 }
@@ -87,7 +115,8 @@ pub fn run(
         let server = Server::start(program, contestant, workers, plan.runtime, interrupt)?;
         let tree = Tree::of(server.pid())?;
         let (samples, connections) = (Vec::new(), Tally::default());
-        runners.push(Runner { label, server, tree, samples, connections, made: 0 });
+        let syscalls = None;
+        runners.push(Runner { label, server, tree, samples, syscalls, connections, made: 0 });
     }
 
     let mut order: Vec<usize> = (0..runners.len()).collect();
@@ -116,11 +145,28 @@ pub fn run(
         }
     }
 
+    let mut cautions = Vec::new();
+    if plan.syscalls {
+        for runner in &mut runners {
+            let mut counters = match Counters::on(&runner.tree) {
+                Ok(counters) => counters,
+                // The reason is the same for all: no permission, or no tracefs.
+                Err(why) => {
+                    cautions.push(format!("System calls were not counted: {why:#}."));
+                    break;
+                }
+            };
+            let counted = count_syscalls(&mut counters, &mut load, runner, &orders)
+                .with_context(|| format!("{}, {}", plan.name, runner.label))?;
+            runner.syscalls = Some(counted);
+        }
+    }
+
     let mut failures = Vec::new();
     let mut rows = Vec::new();
     let yardstick = runners.iter().find(|runner| runner.label == context.asked.against);
     for runner in &runners {
-        rows.push(row(runner, yardstick, context.workers, &mut random));
+        rows.push(row(runner, yardstick, plan.spread, context.workers, &mut random));
         failures.extend(failures_of(runner));
     }
     rows.extend(skipped);
@@ -136,8 +182,9 @@ pub fn run(
         unit: plan.unit.to_owned(),
         rounds,
         seeds: Vec::new(),
+        spread: plan.spread.word().to_owned(),
         rows,
-        cautions: Vec::new(),
+        cautions,
         failures,
     })
 }
@@ -160,13 +207,28 @@ fn visit(
         load.open(&before)?;
         std::thread::sleep(SETTLE);
     }
-    let cpu_before = runner.tree.cpu_ns()?;
+    let before = runner.tree.usage()?;
     let slice = load.slice(&order)?;
     std::thread::sleep(SETTLE);
-    let server_cpu_ns = runner.tree.cpu_ns()?.saturating_sub(cpu_before);
+    let server = runner.tree.usage()?.since(&before);
     runner.made += u64::from(made);
     runner.connections.add(&slice.tally);
-    Ok(Sample { slice, server_cpu_ns })
+    Ok(Sample { slice, server })
+}
+
+/// System calls of the server per unit, over some slices whose times are not measured.
+fn count_syscalls(
+    counters: &mut Counters,
+    load: &mut Handle,
+    runner: &mut Runner,
+    orders: &impl Fn(SocketAddrV4) -> (Option<Order>, Order),
+) -> anyhow::Result<f64> {
+    let before = counters.read()?;
+    let mut units_done = 0.0;
+    for _ in 0..COUNTED_SLICES {
+        units_done += units(&visit(load, runner, orders)?);
+    }
+    Ok(to_f64(counters.read()?.saturating_sub(before)) / units_done)
 }
 
 /// A figure of every slice.
@@ -183,18 +245,36 @@ fn throughput(sample: &Sample) -> f64 {
 }
 
 fn cpu_server_us(sample: &Sample) -> f64 {
-    to_f64(sample.server_cpu_ns) / 1e3 / units(sample)
+    to_f64(sample.server.total_ns()) / 1e3 / units(sample)
 }
 
 fn cpu_both_us(sample: &Sample) -> f64 {
-    to_f64(sample.server_cpu_ns + sample.slice.cpu_ns) / 1e3 / units(sample)
+    to_f64(sample.server.total_ns() + sample.slice.cpu_ns) / 1e3 / units(sample)
+}
+
+fn switches(sample: &Sample) -> f64 {
+    to_f64(sample.server.switches) / units(sample)
 }
 
 /// A contestant's row.
-fn row(runner: &Runner, yardstick: Option<&Runner>, workers: u32, random: &mut SmallRng) -> Row {
-    let mut answered: BTreeMap<u32, u64> = BTreeMap::new();
-    for (&worker, &count) in runner.samples.iter().flat_map(|sample| &sample.slice.workers) {
-        *answered.entry(worker).or_default() += count;
+fn row(
+    runner: &Runner,
+    yardstick: Option<&Runner>,
+    spread: Spread,
+    workers: u32,
+    random: &mut SmallRng,
+) -> Row {
+    let mut per_worker: BTreeMap<u32, u64> = BTreeMap::new();
+    for sample in &runner.samples {
+        let answered = sample.slice.workers.iter().map(|(&worker, &count)| (worker, count));
+        let busy = (0..).zip(sample.server.workers_ns().iter().copied());
+        let used: Vec<(u32, u64)> = match spread {
+            Spread::BusyTime => busy.collect(),
+            Spread::Requests => answered.collect(),
+        };
+        for (worker, amount) in used {
+            *per_worker.entry(worker).or_default() += amount;
+        }
     }
     let latencies = runner.samples.iter().flat_map(|sample| &sample.slice.latency_ns);
     let middle = |figure: fn(&Sample) -> f64| median(&mut each(runner, figure));
@@ -204,7 +284,9 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, workers: u32, random: &mut S
         latency: Latency::of(latencies.copied()),
         cpu_server_us: middle(cpu_server_us),
         cpu_both_us: middle(cpu_both_us),
-        share: Share::of(&answered, workers),
+        switches: middle(switches),
+        syscalls: runner.syscalls,
+        share: Share::of(&per_worker, workers),
         connections: runner.connections.clone(),
         ratios: match yardstick {
             Some(yardstick) if !std::ptr::eq(runner, yardstick) => {

@@ -36,6 +36,8 @@ fn report() -> Report {
         },
         cpu_server_us: Some(33.3),
         cpu_both_us: Some(82.4),
+        switches: Some(0.654),
+        syscalls: Some(4.004),
         share: Share::of(&BTreeMap::from([(0, 2_000), (1, 2_000)]), 2),
         connections: tally(4_000, 0),
         ..Row::default()
@@ -71,6 +73,7 @@ fn report() -> Report {
         runtime: Runtime::Blocking,
         unit: "connection".to_owned(),
         rounds,
+        spread: "busy time".to_owned(),
         seeds: if name == "worker-killed" { vec![123_456] } else { Vec::new() },
         rows,
         cautions: vec!["The machine was busy.".to_owned()],

@@ -1,8 +1,9 @@
-//! CPU time of a process tree, in nanoseconds, from the scheduler's own account.
+//! CPU time and context switches of a process tree, from the scheduler's own account.
 //!
 //! Field 1 of `/proc/PID/task/TID/schedstat` is run time in nanoseconds; `/proc/PID/stat` counts
 //! ticks of 10 ms and is useless for slices of 25 ms. The account of a thread that runs right now
 //! lacks its current stretch, so it is read a little after the load has ended ([`SETTLE`]).
+//! Context switches, voluntary and not, are in `/proc/PID/task/TID/status`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,22 +37,86 @@ impl Tree {
         Ok(Self(descend(root, &children)))
     }
 
-    /// CPU time of all its threads so far, in nanoseconds.
+    /// What all its threads have used so far.
     ///
     /// # Errors
     /// One of its processes is gone: its time is lost, and with it the measurement.
-    pub fn cpu_ns(&self) -> anyhow::Result<u64> {
-        let mut sum = 0;
-        for pid in &self.0 {
-            let gone = || format!("process {pid} of a measured server is gone");
-            for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(gone)? {
-                let path = task.with_context(gone)?.path().join("schedstat");
-                sum += run_time(&fs::read_to_string(path).with_context(gone)?)
-                    .context("a schedstat line has no number")?;
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        let mut usage = Usage::default();
+        for &pid in &self.0 {
+            let mut cpu_ns = 0;
+            for task in tasks(pid)? {
+                let read = |file| {
+                    fs::read_to_string(format!("/proc/{pid}/task/{task}/{file}"))
+                        .with_context(|| gone(pid))
+                };
+                cpu_ns +=
+                    run_time(&read("schedstat")?).context("a schedstat line has no number")?;
+                usage.switches += switches(&read("status")?);
             }
+            usage.cpu_ns.push(cpu_ns);
         }
-        Ok(sum)
+        Ok(usage)
     }
+
+    /// The ids of all its threads.
+    ///
+    /// # Errors
+    /// One of its processes is gone.
+    pub fn threads(&self) -> anyhow::Result<Vec<u32>> {
+        let mut all = Vec::new();
+        for &pid in &self.0 {
+            all.extend(tasks(pid)?);
+        }
+        Ok(all)
+    }
+}
+
+/// What a tree has used, or used between two looks at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time in nanoseconds by process: the root first, then its workers.
+    pub cpu_ns: Vec<u64>,
+    /// Context switches, voluntary and involuntary.
+    pub switches: u64,
+}
+
+impl Usage {
+    /// What was used since `earlier`, a look at the same tree.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let pairs = self.cpu_ns.iter().zip(&earlier.cpu_ns);
+        Self {
+            cpu_ns: pairs.map(|(now, then)| now.saturating_sub(*then)).collect(),
+            switches: self.switches.saturating_sub(earlier.switches),
+        }
+    }
+
+    /// CPU time of all processes, in nanoseconds.
+    #[must_use]
+    pub fn total_ns(&self) -> u64 {
+        self.cpu_ns.iter().sum()
+    }
+
+    /// CPU time of all but the root, in nanoseconds.
+    #[must_use]
+    pub fn workers_ns(&self) -> &[u64] {
+        self.cpu_ns.get(1..).unwrap_or_default()
+    }
+}
+
+fn gone(pid: u32) -> String {
+    format!("process {pid} of a measured server is gone")
+}
+
+/// The threads of a process.
+fn tasks(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let mut tasks = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).with_context(|| gone(pid))? {
+        let name = task.with_context(|| gone(pid))?.file_name();
+        tasks.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(tasks)
 }
 
 /// `root` and everything below it.
@@ -75,6 +140,15 @@ fn run_time(schedstat: &str) -> Option<u64> {
     schedstat.split_whitespace().next()?.parse().ok()
 }
 
+/// The sum of both lines of a `status` that count switches.
+fn switches(status: &str) -> u64 {
+    let counts = status.lines().filter_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        key.ends_with("voluntary_ctxt_switches").then(|| value.trim().parse::<u64>().ok())?
+    });
+    counts.sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,6 +157,15 @@ mod tests {
     fn lines_of_proc_are_read() {
         assert_eq!(parent_of("12 (a) b (c) S 7 12 12 0"), Some(7));
         assert_eq!(run_time("119603 99987 2\n"), Some(119_603));
+        let status = "Name:\ta\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
+        assert_eq!(switches(status), 157);
+    }
+
+    #[test]
+    fn what_was_used_between_two_looks() {
+        let then = Usage { cpu_ns: vec![1, 2, 3], switches: 4 };
+        let used = Usage { cpu_ns: vec![2, 5, 3], switches: 9 }.since(&then);
+        assert_eq!((used.total_ns(), used.workers_ns(), used.switches), (4, &[3, 0][..], 5));
     }
 
     #[test]
@@ -94,6 +177,7 @@ mod tests {
     #[test]
     fn this_process_has_used_cpu() {
         let tree = Tree::of(std::process::id()).unwrap();
-        assert!(tree.cpu_ns().unwrap() > 0);
+        let usage = tree.usage().unwrap();
+        assert!(usage.total_ns() > 0 && usage.switches > 0, "{usage:?}");
     }
 }

@@ -11,6 +11,7 @@ use crate::measure::ratio::{Ratio, Verdict};
 pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
     let all = [
         measured(scenario),
+        on_the_server(scenario),
         cost_ratios(scenario, against),
         latency_ratios(scenario, against),
         kills(scenario),
@@ -62,7 +63,22 @@ fn measured(scenario: &Scenario) -> Grid {
             three(row.share.jain),
         ])
     };
-    let title = format!("Measured (latency; CPU in µs per {})", scenario.unit);
+    let spread = match &*scenario.spread {
+        "" => String::new(),
+        spread => format!("; spread by {spread}"),
+    };
+    let title = format!("Measured (latency; CPU in µs per {}{spread})", scenario.unit);
+    Grid::of(&title, &columns, rows(scenario, cells))
+}
+
+/// What a unit costs the server beside CPU time.
+fn on_the_server(scenario: &Scenario) -> Grid {
+    let columns = ["contestant", "context switches", "system calls"];
+    let cells = |row: &Row| {
+        let figures = [row.switches, row.syscalls];
+        figures.iter().any(Option::is_some).then(|| figures.map(two).to_vec())
+    };
+    let title = format!("On the server, per {}", scenario.unit);
     Grid::of(&title, &columns, rows(scenario, cells))
 }
 

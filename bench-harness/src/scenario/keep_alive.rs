@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 use crate::cli::Runtime;
 use crate::load::protocol::Order;
 use crate::report::Scenario;
-use crate::slices::{self, Plan};
+use crate::slices::{self, Plan, Spread};
 
 use super::{Context, Kind};
 
@@ -28,6 +28,8 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         ),
         runtime: Runtime::Tokio,
         unit: "request",
+        spread: Spread::Requests,
+        syscalls: false,
     };
     slices::run(context, &plan, |target| {
         let open = Order::Open { target, connections };

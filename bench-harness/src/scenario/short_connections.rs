@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::load::protocol::Order;
 use crate::report::Scenario;
-use crate::slices::{self, Plan};
+use crate::slices::{self, Plan, Spread};
 
 use super::{Context, Kind};
 
@@ -28,6 +28,8 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         ),
         runtime: context.runtime(Kind::ShortConnections),
         unit: "connection",
+        spread: Spread::BusyTime,
+        syscalls: true,
     };
     slices::run(context, &plan, |target| {
         (None, Order::Short { target, clients, connections: CONNECTIONS })
