@@ -4,29 +4,28 @@
 //! of the shared moment, and each latency is also set against the ideal queue on that trace.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 
+use crate::accounts;
+use crate::block::{Block, Fault, LAG_MAX_US, Played, trace_seed};
 use crate::cli::Runtime;
-use crate::contestant::{Contestant, Launch};
+use crate::contestant::{BASELINE, Contestant, Launch};
 use crate::ideal;
-use crate::killer::Killer;
+use crate::killer::Toll;
 use crate::load::Handle;
 use crate::load::category::{Category, Tally};
-use crate::load::protocol::{Arrival, Order, Trace};
-use crate::measure::cpu::{SETTLE, Tree};
+use crate::load::protocol::{Arrival, Trace};
 use crate::measure::latency::{Latency, to_f64};
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::report::{Ideal, Kills, Ratios, Row, Scenario};
 use crate::scenario::Context;
-use crate::server::Server;
 use crate::trace::{Shape, Work};
 
 /// What a block costs beside its trace: starting and ending a server, the last answers.
@@ -45,10 +44,10 @@ const ROUNDS: u32 = 3;
 const CHUNK: usize = 100;
 
 /// A block's first requests are not measured: one in so many.
-const WARM_UP: usize = 10;
+pub(crate) const WARM_UP: usize = 10;
 
-/// A generator later than this (99th percentile) gets a caution.
-const LAG_MAX_US: f64 = 1_000.0;
+/// Accepting loops of a worker.
+const LANES: u64 = 1;
 
 /// What a scenario of blocks is.
 #[derive(Debug)]
@@ -80,8 +79,10 @@ struct Runner {
     cpu_server_us: Vec<f64>,
     cpu_both_us: Vec<f64>,
     switches: Vec<f64>,
+    after_us: Vec<f64>,
     lags_ns: Vec<u64>,
     kills: Kills,
+    remarks: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -106,13 +107,23 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
         let seed = trace_seed(context.seed, round);
         seeds.push(seed);
         let arrivals = shape.draw(seed)?;
+        let fault = plan.kills.map_or(Fault::None, Fault::Kill);
+        let runtime = plan.runtime;
+        let options = &[];
+        let block = Block { context, runtime, arrivals: &arrivals, length, seed, fault, options };
+        let mut played: Vec<Option<Played>> = running.iter().map(|_| None).collect();
         order.shuffle(&mut random);
         for &index in &order {
-            let block = Block { context, plan, arrivals: &arrivals, length, seed };
-            block
-                .play(running[index], &mut load, &mut runners[index])
+            let one = block
+                .play(running[index], &mut load)
                 .with_context(|| format!("{}, {}", plan.name, running[index].label()))?;
+            played[index] = Some(one);
             context.progress.tick(plan.name);
+        }
+        let played: Vec<Played> = played.into_iter().flatten().collect();
+        let charge = charge_of(&running, &played);
+        for (runner, played) in runners.iter_mut().zip(played) {
+            runner.add(&arrivals, played, charge, context.workers);
         }
     }
 
@@ -128,6 +139,10 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
         }
     }
     let cautions = lag_caution(&rows).into_iter().collect();
+    let notes = rows.iter().zip(&runners).flat_map(|(row, runner)| {
+        runner.remarks.iter().map(|text| format!("{}: {text}", row.contestant))
+    });
+    let notes = notes.collect();
     let failures = rows
         .iter()
         .zip(&runners)
@@ -142,14 +157,43 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
         name: plan.name.to_owned(),
         setting: plan.setting.clone(),
         runtime: plan.runtime,
-        seeds,
-        spread: "busy time".to_owned(),
         unit: "connection".to_owned(),
         rounds,
+        seeds,
+        spread: "busy time".to_owned(),
         rows,
+        notes,
         cautions,
         failures,
     })
+}
+
+/// What the ideal of a round is charged, from what everyone measured in it.
+pub(crate) fn charge_of(running: &[&Contestant], played: &[Played]) -> f64 {
+    let baseline = running.iter().position(|one| one.label() == BASELINE);
+    let baseline = baseline.and_then(|index| played[index].after_us());
+    ideal::charge(baseline, played.iter().filter_map(Played::after_us))
+}
+
+/// Latencies of the ideal on this trace, in nanoseconds: the work that was measured, or that was asked
+/// for where nobody answered, and `charge_us` each.
+pub(crate) fn ideal_ns(
+    arrivals: &[Arrival],
+    trace: &Trace,
+    charge_us: f64,
+    workers: u32,
+) -> Vec<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds")]
+    let charge_ns = (charge_us * 1e3) as u64;
+    let works: Vec<(u64, u64)> = arrivals
+        .iter()
+        .zip(&trace.records)
+        .map(|(arrival, record)| {
+            let service_us = record.service_us.unwrap_or(arrival.service_us);
+            (arrival.at_us * 1_000, service_us * 1_000 + charge_ns)
+        })
+        .collect();
+    ideal::latencies(&works, workers)
 }
 
 /// Why a contestant cannot take part.
@@ -184,91 +228,67 @@ fn schedule(
     (rounds, length(rounds).max(BLOCK_MIN / 2))
 }
 
-/// The seed of a round's trace: six digits, so that it can be read and told.
-pub(crate) fn trace_seed(scenario: u64, round: u32) -> u64 {
-    scenario.wrapping_add(u64::from(round) + 1) % 1_000_000
-}
-
-/// One block to be played.
-struct Block<'b> {
-    context: &'b Context<'b>,
-    plan: &'b Plan,
-    arrivals: &'b [Arrival],
-    length: Duration,
-    seed: u64,
-}
-
-impl Block<'_> {
-    /// Starts the server, plays the trace, ends the server, and adds it all to `runner`.
-    fn play(
-        &self,
-        contestant: &Contestant,
-        load: &mut Handle,
-        runner: &mut Runner,
-    ) -> anyhow::Result<()> {
-        let Context { program, workers, interrupt, .. } = *self.context;
-        let mut server = Server::start(program, contestant, workers, self.plan.runtime, interrupt)?;
-        let SocketAddr::V4(target) = server.address() else {
-            bail!("the load process speaks IPv4 only");
-        };
-        let kills = self.plan.kills.is_some();
-        let order = Order::Trace { target, arrivals: self.arrivals.to_vec(), kills };
-        if let Some(interval) = self.plan.kills {
-            let mut killer =
-                Killer::new(&mut server, workers, interval, self.length, self.seed, interrupt)?;
-            let trace = load.trace(&order, self.length, || killer.glance())?;
-            let toll = killer.finish()?;
-            runner.kills.kills += toll.kills;
-            runner.kills.in_service += toll.in_service;
-            runner.failures.extend(toll.failures);
-            self.add(&trace, runner);
-        } else {
-            let tree = Tree::of(server.pid())?;
-            let before = tree.usage()?;
-            let trace = load.trace(&order, self.length, || Ok(None))?;
-            std::thread::sleep(SETTLE);
-            let used = tree.usage()?.since(&before);
-            let cpu_ns = used.total_ns();
-            let served = to_f64(trace.records.len() as u64);
-            runner.switches.push(to_f64(used.switches) / served);
-            runner.cpu_server_us.push(to_f64(cpu_ns) / 1e3 / served);
-            runner.cpu_both_us.push(to_f64(cpu_ns + trace.cpu_ns) / 1e3 / served);
-            self.add(&trace, runner);
-        }
-        if let Err(error) = server.end() {
-            runner.failures.push(format!("{error:#}"));
-        }
-        Ok(())
-    }
-
-    /// Adds what was measured to `runner`.
-    fn add(&self, trace: &Trace, runner: &mut Runner) {
-        runner.made += self.arrivals.len() as u64;
+impl Runner {
+    /// Adds what a block brought; the ideal is charged `charge_us` per request.
+    fn add(&mut self, arrivals: &[Arrival], played: Played, charge_us: f64, workers: u32) {
+        let trace = &played.trace;
+        self.made += arrivals.len() as u64;
         for record in &trace.records {
-            runner.connections.count(record.category);
-            runner.lags_ns.push(record.lag_us * 1000);
+            self.connections.count(record.category);
+            self.lags_ns.push(record.lag_us * 1000);
             if let (Some(worker), Some(service_us)) = (record.worker, record.service_us) {
-                *runner.busy_us.entry(worker).or_default() += service_us;
+                *self.busy_us.entry(worker).or_default() += service_us;
             }
         }
         let warm = trace.records.len() / WARM_UP;
         let served = |record: &&crate::load::protocol::Record| record.category == Category::Served;
         for chunk in trace.records[warm..].chunks(CHUNK) {
-            runner
-                .chunks
+            self.chunks
                 .push(chunk.iter().filter(served).map(|one| one.latency_us * 1000).collect());
         }
-        let works: Vec<(u64, u64)> = self
-            .arrivals
-            .iter()
-            .zip(&trace.records)
-            .map(|(arrival, record)| {
-                let service = record.service_us.unwrap_or(arrival.service_us);
-                (arrival.at_us, service + ideal::OVERHEAD_US)
-            })
-            .collect();
-        let ideal = ideal::latencies(&works, self.context.workers);
-        runner.ideal_ns.extend(ideal.iter().skip(warm).map(|latency| latency * 1000));
+        self.ideal_ns.extend(ideal_ns(arrivals, trace, charge_us, workers).iter().skip(warm));
+        self.after_us.extend(played.after_us());
+        if let Some(used) = &played.used {
+            let served = to_f64(trace.records.len() as u64);
+            self.switches.push(to_f64(used.switches) / served);
+            self.cpu_server_us.push(to_f64(used.total_ns()) / 1e3 / served);
+            self.cpu_both_us.push(to_f64(used.total_ns() + trace.cpu_ns) / 1e3 / served);
+        }
+        if let Some(toll) = &played.toll {
+            settle(toll, arrivals, &played, &mut self.kills);
+        }
+        for remark in played.remarks {
+            if !self.remarks.contains(&remark) {
+                self.remarks.push(remark);
+            }
+        }
+        self.failures.extend(played.failures);
+    }
+}
+
+/// Adds the kills of a block, each with its account.
+fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
+    let trace = &played.trace;
+    let failed = |category| !matches!(category, Category::Served | Category::Shed);
+    let mut ends_us: Vec<u64> = arrivals
+        .iter()
+        .zip(&trace.records)
+        .filter(|(_, record)| failed(record.category))
+        .map(|(arrival, record)| trace.start_us + arrival.at_us + record.latency_us)
+        .collect();
+    ends_us.sort_unstable();
+    let margin_us = accounts::MARGIN_US + played.lag_max_us();
+    let settled = accounts::settle(&toll.kills, &ends_us, margin_us, LANES);
+    sum.kills += toll.kills.len() as u64;
+    sum.beyond += settled.uncounted;
+    let each = sum.each.get_or_insert_default();
+    each.unexplained += settled.unexplained;
+    each.most = each.most.max(settled.most);
+    for kill in &toll.kills {
+        sum.in_service += kill.in_service;
+        each.queued += kill.queued;
+        each.queued_most = each.queued_most.max(kill.queued);
+        each.with_queue += u64::from(kill.queued > 0);
     }
 }
 
@@ -278,10 +298,7 @@ fn row(contestant: &Contestant, runner: &Runner, plan: &Plan, workers: u32) -> R
     let ideal = Latency::of(runner.ideal_ns.iter().copied());
     let over = |own: Option<f64>, ideal: Option<f64>| Some(own? / ideal?);
     let lag = Latency::of(runner.lags_ns.iter().copied());
-    let kills = plan.kills.map(|_| Kills {
-        beyond: runner.connections.failed().saturating_sub(runner.kills.in_service),
-        ..runner.kills
-    });
+    let kills = plan.kills.map(|_| runner.kills);
     Row {
         contestant: contestant.label(),
         // With kills the ideal, which loses nothing, is no yardstick.
@@ -293,6 +310,7 @@ fn row(contestant: &Contestant, runner: &Runner, plan: &Plan, workers: u32) -> R
         latency,
         cpu_server_us: median(&mut runner.cpu_server_us.clone()),
         cpu_both_us: median(&mut runner.cpu_both_us.clone()),
+        after_us: median(&mut runner.after_us.clone()),
         switches: median(&mut runner.switches.clone()),
         share: Share::of(&runner.busy_us, workers),
         connections: runner.connections.clone(),
@@ -361,11 +379,11 @@ fn failures_of(row: &Row, runner: &Runner, plan: &Plan) -> Vec<String> {
             failures.push(format!("{label}: {count} connections {}", category.word()));
         }
     }
-    if let Some(kills) = row.kills.filter(|kills| kills.beyond > kills.kills) {
+    let unexplained = row.kills.and_then(|kills| kills.each).map_or(0, |each| each.unexplained);
+    if unexplained > 0 {
         failures.push(format!(
-            "{label}: {} connections failed beyond what {} killed workers had in service; at most \
-             one per kill can be taken and not yet counted",
-            kills.beyond, kills.kills
+            "{label}: {unexplained} connections failed that no kill explains: beyond what the \
+             workers killed just before had in service, and one more each that was not counted yet"
         ));
     }
     failures
@@ -374,6 +392,7 @@ fn failures_of(row: &Row, runner: &Runner, plan: &Plan) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::EachKill;
 
     #[test]
     fn blocks_fit_the_budget() {
@@ -408,17 +427,22 @@ mod tests {
             assert_eq!(failures_of(&row, &runner, &plan), expected, "{categories:?}");
         };
         use Category::{Other, Reset, Served, Taken};
-        let kills = |kills, beyond| Some(Kills { kills, in_service: 0, beyond });
+        let kills = |kills, unexplained| {
+            let each = Some(EachKill { unexplained, ..EachKill::default() });
+            Some(Kills { kills, each, ..Kills::default() })
+        };
         check(None, &[Served, Served, Served], &[]);
         check(None, &[Served, Served], &["it: 3 connections made, but 2 accounted for"]);
         check(None, &[Served, Served, Reset], &["it: 1 connections reset"]);
-        check(kills(1, 1), &[Served, Served, Taken], &[]);
-        check(kills(1, 1), &[Served, Served, Other], &["it: 1 connections other"]);
+        check(kills(1, 0), &[Served, Served, Taken], &[]);
+        check(kills(1, 0), &[Served, Served, Other], &["it: 1 connections other"]);
         check(
-            kills(1, 2),
+            kills(1, 1),
             &[Served, Taken, Reset],
-            &["it: 2 connections failed beyond what 1 killed workers had in service; at most one \
-               per kill can be taken and not yet counted"],
+            &[
+                "it: 1 connections failed that no kill explains: beyond what the workers killed just \
+               before had in service, and one more each that was not counted yet",
+            ],
         );
     }
 }

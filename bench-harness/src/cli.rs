@@ -145,6 +145,10 @@ pub struct Serve {
     /// What is answered: hello, echo or files:DIR.
     #[arg(long, value_name = "APP", default_value = "hello")]
     pub app: App,
+    /// A worker that is busy this long, in milliseconds, without getting anything done counts as
+    /// hung. [default: core's, 30 s]
+    #[arg(long, value_name = "MS")]
+    pub hung_after: Option<NonZeroU32>,
     /// Print one line of JSON per supervisor notice, for a program that watches.
     #[arg(long, hide = true)]
     pub events: bool,

@@ -1,27 +1,37 @@
-//! Kills workers while a trace is played, and keeps account of what they had in service.
+//! Kills workers while a trace is played, and keeps account of what each had in service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use crate::clock;
 use crate::interrupt::Interrupt;
+use crate::measure::queue;
+use crate::roster::{PATIENCE, Roster};
 use crate::server::{Notice, Server};
 
-/// Longest a supervisor may take to notice what it should.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// One kill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kill {
+    /// When, in microseconds of the clock that all processes share.
+    pub at_us: u64,
+    /// When its supervisor had reaped it, by the same clock: by then its sockets were closed.
+    pub reaped_us: u64,
+    /// Connections the worker had in service, by its board.
+    pub in_service: u64,
+    /// Connections that waited in accept queues of the service just before.
+    pub queued: u64,
+}
 
 /// What the kills of one block cost.
 #[derive(Debug, Default)]
 pub struct Toll {
-    /// Workers killed.
-    pub kills: u64,
-    /// Connections they had in service by their boards.
-    pub in_service: u64,
+    /// In order of time.
+    pub kills: Vec<Kill>,
     /// Ends that were not ours.
     pub failures: Vec<String>,
 }
@@ -35,10 +45,9 @@ pub struct Killer<'k> {
     interval: Duration,
     next: Instant,
     last: Instant,
-    /// Ready workers: process id by slot.
-    ready: BTreeMap<u32, i32>,
-    /// Killed, and not yet reported as exited.
-    killed: BTreeSet<i32>,
+    roster: Roster,
+    /// Killed, and not yet reported as exited: index of the kill by process id.
+    killed: BTreeMap<i32, usize>,
     toll: Toll,
 }
 
@@ -56,29 +65,19 @@ impl<'k> Killer<'k> {
         seed: u64,
         interrupt: &'k Interrupt,
     ) -> anyhow::Result<Self> {
+        let roster = Roster::full(server, workers, interrupt)?;
         let now = Instant::now();
-        let mut killer = Self {
+        Ok(Self {
             server,
             interrupt,
             random: SmallRng::seed_from_u64(seed),
             interval,
-            next: now,
-            last: now,
-            ready: BTreeMap::new(),
-            killed: BTreeSet::new(),
+            next: now + length / 10,
+            last: now + length - length / 10,
+            roster,
+            killed: BTreeMap::new(),
             toll: Toll::default(),
-        };
-        let deadline = now + PATIENCE;
-        while killer.ready.len() < workers as usize {
-            match killer.server.notice(deadline, interrupt)? {
-                Some(notice) => killer.heed(&notice),
-                None => bail!("{} of {workers} workers became ready", killer.ready.len()),
-            }
-        }
-        let now = Instant::now();
-        killer.next = now + length / 10;
-        killer.last = now + length - length / 10;
-        Ok(killer)
+        })
     }
 
     /// Heeds what the supervisor told, kills if it is time, and says when to be called again.
@@ -102,16 +101,13 @@ impl<'k> Killer<'k> {
 
     /// Kills a random ready worker; none is ready only if the last kills were not yet repaired.
     fn strike(&mut self) -> anyhow::Result<()> {
-        if self.ready.is_empty() {
-            return Ok(());
-        }
-        let index = self.random.random_range(0..self.ready.len());
-        let Some(slot) = self.ready.keys().nth(index).copied() else { return Ok(()) };
-        if let Some(pid) = self.ready.remove(&slot) {
-            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
-            self.killed.insert(pid);
-            self.toll.kills += 1;
-        }
+        let Some((_, pid)) = self.roster.take(&mut self.random) else { return Ok(()) };
+        let SocketAddr::V4(address) = self.server.address() else { return Ok(()) };
+        let queued = queue::depth(address.port())?;
+        let at_us = clock::monotonic_us();
+        kill(pid, Signal::SIGKILL)?;
+        self.killed.insert(pid.as_raw(), self.toll.kills.len());
+        self.toll.kills.push(Kill { at_us, reaped_us: at_us, in_service: 0, queued });
         Ok(())
     }
 
@@ -136,21 +132,18 @@ impl<'k> Killer<'k> {
 
     /// Keeps the account.
     fn heed(&mut self, notice: &Notice) {
-        match *notice {
-            Notice::Ready { slot, pid, .. } => {
-                self.ready.insert(slot, pid);
-            }
-            Notice::Exited { slot, pid, taken, completed, ref status, .. } => {
-                if self.ready.get(&slot) == Some(&pid) {
-                    self.ready.remove(&slot);
+        self.roster.heed(notice);
+        if let Notice::Exited { slot, pid, taken, completed, status, at_us, .. } = notice {
+            match self.killed.remove(pid) {
+                Some(index) => {
+                    let kill = &mut self.toll.kills[index];
+                    kill.in_service = taken.saturating_sub(*completed);
+                    kill.reaped_us = *at_us;
                 }
-                if self.killed.remove(&pid) {
-                    self.toll.in_service += taken.saturating_sub(completed);
-                } else {
+                None => {
                     self.toll.failures.push(format!("worker {slot} ended by itself ({status})"));
                 }
             }
-            Notice::Started { .. } | Notice::Stopped { .. } | Notice::Continued { .. } => {}
         }
     }
 }

@@ -17,16 +17,21 @@ pub mod commands;
 pub mod compare;
 pub mod contestant;
 
+pub mod block;
 pub mod blocks;
 pub mod killer;
+pub mod roster;
 pub mod scenario;
 pub mod slices;
+pub mod stopper;
 pub mod trace;
 
+pub mod accounts;
 pub mod ideal;
 pub mod measure;
 pub mod report;
 
+pub mod clock;
 pub mod interrupt;
 pub mod load;
 pub mod pin;

@@ -6,7 +6,10 @@ use crate::registry::Registry;
 use crate::scenario::Kind;
 
 const APPS: [(&str, &str); 3] = [
-    ("hello", "13 bytes; /sleep/<us> waits first, /spin/<us> burns CPU first; names its worker"),
+    (
+        "hello",
+        "13 bytes; /sleep/<us> waits first, /spin/<us> burns CPU, /loop/<ms> hangs; names its worker",
+    ),
     ("echo", "what was sent comes back"),
     ("files:DIR", "the files below DIR, with listings, index.html and content types"),
 ];

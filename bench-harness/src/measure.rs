@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod latency;
+pub mod queue;
 pub mod ratio;
 pub mod share;
 pub mod syscalls;

@@ -82,6 +82,9 @@ pub struct Scenario {
     pub spread: String,
     /// One per contestant, the yardstick first, those that did not take part last.
     pub rows: Vec<Row>,
+    /// What else there is to say.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What a reader should know before believing.
     pub cautions: Vec<String>,
     /// What was wrong; any makes the run a failure.
@@ -111,6 +114,10 @@ pub struct Row {
     /// System calls of the server's processes per unit, counted in a pass of its own.
     #[serde(default)]
     pub syscalls: Option<f64>,
+    /// What a one-at-a-time worker needed after a service until the connection was closed: mean in
+    /// microseconds, median over rounds.
+    #[serde(default)]
+    pub after_us: Option<f64>,
     /// How evenly its workers were used.
     pub share: Share,
     /// Every connection made, by how it ended; warm-up included.
@@ -151,14 +158,33 @@ pub struct Ratios {
     pub cpu_both: Option<Ratio>,
 }
 
-/// Kills and what they cost.
+/// Kills and what they cost, each kill having an account of its own
+/// ([`accounts`](crate::accounts)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kills {
     /// Workers killed.
     pub kills: u64,
     /// Connections the killed workers had in service, by their boards.
     pub in_service: u64,
-    /// Connections that failed beyond those: taken by a worker that died before it could count
-    /// them, at most one per kill, or lost.
+    /// Connections that failed beyond those, each explained by a kill: taken by a worker that died
+    /// before it could count them (*taken, uncounted*), at most one per kill and lane.
     pub beyond: u64,
+    /// What was seen kill by kill; absent in older reports.
+    #[serde(default)]
+    pub each: Option<EachKill>,
+}
+
+/// What was seen kill by kill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EachKill {
+    /// Connections that failed and that no kill explains: lost.
+    pub unexplained: u64,
+    /// The most that one kill has to answer for.
+    pub most: u64,
+    /// Connections that waited in accept queues at the kills: their sum over kills.
+    pub queued: u64,
+    /// The most that waited at one kill.
+    pub queued_most: u64,
+    /// Kills at which some waited.
+    pub with_queue: u64,
 }

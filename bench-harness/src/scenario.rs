@@ -75,7 +75,7 @@ impl Kind {
                 "exponential work at load 0.7, blocking, open loop: tail against an ideal queue"
             }
             Self::WorkerKilled => {
-                "a worker killed every 100 ms at load 0.6, blocking, open loop: what is lost"
+                "a worker killed every 50 ms at load 0.7, open loop: what is lost"
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::apps::echo;
 use crate::apps::files::Files;
 use crate::apps::hello::Hello;
 use crate::cli::{App, Runtime, Serve};
+use crate::clock;
 use crate::process;
 use crate::registry::Registry;
 use crate::server;
@@ -47,6 +48,10 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
         .listen(arguments.listen.clone())
         .workers(arguments.workers.get())
         .observe(announcer(arguments.events));
+    let service = match arguments.hung_after {
+        Some(ms) => service.hung_after(Duration::from_millis(ms.get().into())),
+        None => service,
+    };
     let role = match arguments.runtime {
         Runtime::Blocking => {
             let service = service.read_timeout(READ_TIMEOUT);
@@ -73,14 +78,17 @@ fn blocking(
 ) -> io::Result<()> {
     let worker = connection.worker_handle();
     let go_on = || !worker.is_draining() && !worker.others_wait();
-    match (app, files) {
+    let outcome = match (app, files) {
         (App::Echo, _) => echo::blocking(&mut connection, || !worker.is_draining()),
         (_, Some(files)) => conversation::blocking(&mut connection, files, go_on, buffers),
         (_, None) => {
             let hello = Hello { slot: worker.id().slot.0 };
             conversation::blocking(&mut connection, &hello, go_on, buffers)
         }
-    }
+    };
+    drop(connection);
+    buffers.closed();
+    outcome
 }
 
 /// Worker: one connection, on tokio.
@@ -149,11 +157,21 @@ fn as_event(notice: &Notice<'_>, pids: &BTreeMap<WorkerId, i32>) -> Option<serve
             let (slot, generation, pid) = who(worker);
             server::Notice::Continued { slot, generation, pid }
         }
+        Notice::Hung { worker } => {
+            let (slot, generation, pid) = who(worker);
+            server::Notice::Hung { slot, generation, pid }
+        }
+        Notice::Recovered { worker } => {
+            let (slot, generation, pid) = who(worker);
+            server::Notice::Recovered { slot, generation, pid }
+        }
+        Notice::Remark { text } => server::Notice::Remark { text: (*text).to_owned() },
         Notice::Exited { worker, counts, status, .. } => {
             let (slot, generation, pid) = who(worker);
             let (taken, completed) = (counts.taken, counts.completed);
             let status = status.to_string();
-            server::Notice::Exited { slot, generation, pid, taken, completed, status }
+            let at_us = clock::monotonic_us();
+            server::Notice::Exited { slot, generation, pid, taken, completed, status, at_us }
         }
         _ => return None,
     })

@@ -59,6 +59,8 @@ pub enum Notice {
         completed: u64,
         /// `exit 0`, `signal 9`.
         status: String,
+        /// When, in microseconds of the clock that all processes share.
+        at_us: u64,
     },
     /// It was stopped (`SIGSTOP`).
     Stopped {
@@ -68,6 +70,29 @@ pub enum Notice {
         generation: u64,
         /// Its process id.
         pid: i32,
+    },
+    /// Nothing got done in it for too long.
+    Hung {
+        /// Its seat.
+        slot: u32,
+        /// How often the seat was refilled.
+        generation: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// One that hung goes on.
+    Recovered {
+        /// Its seat.
+        slot: u32,
+        /// How often the seat was refilled.
+        generation: u64,
+        /// Its process id.
+        pid: i32,
+    },
+    /// What the strategy wants known.
+    Remark {
+        /// A sentence.
+        text: String,
     },
     /// It goes on.
     Continued {
@@ -87,6 +112,8 @@ pub struct Server {
     address: SocketAddr,
     /// Notices that came before it served, to be given out first.
     early: VecDeque<Notice>,
+    /// What its strategy wants known, as far as notices were read.
+    remarks: Vec<String>,
 }
 
 impl Server {
@@ -102,6 +129,21 @@ impl Server {
         runtime: Runtime,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
+        Self::start_with(program, contestant, workers, runtime, &[], interrupt)
+    }
+
+    /// As [`Self::start`], with further arguments for `serve` or `baseline`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        program: &Program,
+        contestant: &Contestant,
+        workers: u32,
+        runtime: Runtime,
+        options: &[&str],
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Self> {
         let label = contestant.label();
         let mut command = program.command();
         match contestant.launch {
@@ -114,7 +156,7 @@ impl Server {
         }
         command.args(["--workers", &workers.to_string(), "--runtime", runtime.word()]);
         command.args(["--listen", &free_address()?.to_string()]);
-        command.args(["--parent", &std::process::id().to_string()]);
+        command.args(["--parent", &std::process::id().to_string()]).args(options);
         // Its log would drown the progress; whoever wants it says so.
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "error");
@@ -122,7 +164,7 @@ impl Server {
         let process =
             Guarded::start(&mut command, false).with_context(|| format!("cannot start {label}"))?;
         let deadline = Instant::now() + START_TIMEOUT;
-        let mut early = VecDeque::new();
+        let (mut early, mut remarks) = (VecDeque::new(), Vec::new());
         loop {
             let line = interrupt
                 .receive(process.lines(), deadline)
@@ -131,9 +173,12 @@ impl Server {
             match line.strip_prefix("listening on ") {
                 Some(address) => {
                     let address = address.parse().with_context(|| format!("{label}: {line:?}"))?;
-                    return Ok(Self { process, address, early });
+                    return Ok(Self { process, address, early, remarks });
                 }
-                None => early.push_back(parse(&line).with_context(|| label.clone())?),
+                None => match parse(&line).with_context(|| label.clone())? {
+                    Notice::Remark { text } => remarks.push(text),
+                    notice => early.push_back(notice),
+                },
             }
         }
     }
@@ -159,7 +204,7 @@ impl Server {
             return Ok(Some(notice));
         }
         match self.process.lines().try_recv() {
-            Ok(line) => parse(&line).map(Some),
+            Ok(line) => self.note(&line).map(Some),
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => bail!("the server has ended"),
         }
@@ -177,7 +222,23 @@ impl Server {
         if let Some(notice) = self.early.pop_front() {
             return Ok(Some(notice));
         }
-        interrupt.receive(self.process.lines(), deadline)?.map(|line| parse(&line)).transpose()
+        let line = interrupt.receive(self.process.lines(), deadline)?;
+        line.map(|line| self.note(&line)).transpose()
+    }
+
+    /// What its strategy wants known, as far as notices were read.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
+    /// One line; remarks are kept.
+    fn note(&mut self, line: &str) -> anyhow::Result<Notice> {
+        let notice = parse(line)?;
+        if let Notice::Remark { text } = &notice {
+            self.remarks.push(text.clone());
+        }
+        Ok(notice)
     }
 
     /// Ends it in good order.
@@ -229,7 +290,7 @@ mod tests {
 
     #[test]
     fn notices_are_read() {
-        let line = r#"{"event":"exited","slot":2,"generation":1,"pid":77,"taken":9,"completed":8,"status":"signal 9"}"#;
+        let line = r#"{"event":"exited","slot":2,"generation":1,"pid":77,"taken":9,"completed":8,"status":"signal 9","at_us":99}"#;
         assert_eq!(
             parse(line).unwrap(),
             Notice::Exited {
@@ -238,7 +299,8 @@ mod tests {
                 pid: 77,
                 taken: 9,
                 completed: 8,
-                status: "signal 9".to_owned()
+                status: "signal 9".to_owned(),
+                at_us: 99
             }
         );
         let line = r#"{"event":"ready","slot":0,"generation":0,"pid":5}"#;

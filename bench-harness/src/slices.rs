@@ -162,6 +162,12 @@ pub fn run(
         }
     }
 
+    let mut notes = Vec::new();
+    for runner in &mut runners {
+        while runner.server.try_notice()?.is_some() {}
+        let remarks = runner.server.remarks().iter();
+        notes.extend(remarks.map(|text| format!("{}: {text}", runner.label)));
+    }
     let mut failures = Vec::new();
     let mut rows = Vec::new();
     let yardstick = runners.iter().find(|runner| runner.label == context.asked.against);
@@ -184,6 +190,7 @@ pub fn run(
         seeds: Vec::new(),
         spread: plan.spread.word().to_owned(),
         rows,
+        notes,
         cautions,
         failures,
     })

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 use rand_distr::{Distribution as _, Exp};
 
 use crate::load::protocol::Arrival;
@@ -26,6 +26,15 @@ pub enum Work {
     Constant(Duration),
     /// Exponential with this mean: mostly short, some long.
     Exponential(Duration),
+    /// One in so many at random is so many times as long as the others.
+    Bimodal {
+        /// The work of the others.
+        short: Duration,
+        /// How many times as long the long ones are.
+        times: u32,
+        /// One in so many is long.
+        one_in: u32,
+    },
 }
 
 impl Work {
@@ -34,6 +43,7 @@ impl Work {
     pub fn mean(self) -> Duration {
         match self {
             Self::Constant(mean) | Self::Exponential(mean) => mean,
+            Self::Bimodal { short, times, one_in } => short * (one_in - 1 + times) / one_in,
         }
     }
 }
@@ -57,12 +67,16 @@ impl Shape {
         let mut arrivals = Vec::new();
         let mut at = gap.sample(&mut random);
         while at < self.length.as_secs_f64() {
-            let service = match self.work {
-                Work::Constant(service) => service,
-                Work::Exponential(_) => Duration::from_secs_f64(work.sample(&mut random)),
-            };
+            let service =
+                match self.work {
+                    Work::Constant(service) => service,
+                    Work::Exponential(_) => Duration::from_secs_f64(work.sample(&mut random)),
+                    Work::Bimodal { short, times, one_in } => {
+                        if random.random_range(0..one_in) == 0 { short * times } else { short }
+                    }
+                };
             let at_us = microseconds(Duration::from_secs_f64(at));
-            arrivals.push(Arrival { at_us, service_us: microseconds(service) });
+            arrivals.push(Arrival { at_us, service_us: microseconds(service), hangs: false });
             at += gap.sample(&mut random);
         }
         Ok(arrivals)
@@ -91,6 +105,18 @@ mod tests {
         let work: u64 = trace.iter().map(|arrival| arrival.service_us).sum();
         assert!((to_f64(work) / count / 4_000.0 - 1.0).abs() < 0.02, "{work}");
         assert!(trace.is_sorted_by_key(|arrival| arrival.at_us));
+    }
+
+    #[test]
+    fn bimodal_work_has_its_mean_and_its_share_of_long_ones() {
+        let short = Duration::from_micros(2_700);
+        let work = Work::Bimodal { short, times: 100, one_in: 200 };
+        assert_eq!(work.mean(), Duration::from_nanos(4_036_500));
+        let trace = Shape::at_load(0.7, 8, work, Duration::from_secs(200)).draw(3).unwrap();
+        let long = trace.iter().filter(|arrival| arrival.service_us == 270_000).count();
+        let share = to_f64(long as u64) / to_f64(trace.len() as u64);
+        assert!((share / 0.005 - 1.0).abs() < 0.1, "{share}");
+        assert!(trace.iter().all(|arrival| [2_700, 270_000].contains(&arrival.service_us)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use forkherd_bench::measure::ratio::{Interval, Ratio};
 use forkherd_bench::measure::share::Share;
 use forkherd_bench::report::machine::Machine;
 use forkherd_bench::report::{
-    Ideal, Kills, Ratios, Report, Row, SCHEMA, Scenario, markdown, saved, terminal,
+    EachKill, Ideal, Kills, Ratios, Report, Row, SCHEMA, Scenario, markdown, saved, terminal,
 };
 
 fn tally(served: u64, taken: u64) -> Tally {
@@ -57,9 +57,21 @@ fn report() -> Report {
     let killed = Row {
         contestant: "handoff".to_owned(),
         latency: Latency { samples: 4_000, p50_us: Some(4_321.0), ..Latency::default() },
+        after_us: Some(61.5),
         ideal: Some(Ideal { p50: Some(1.04), p99: Some(1.9), p999: None }),
         connections: tally(3_991, 9),
-        kills: Some(Kills { kills: 12, in_service: 8, beyond: 1 }),
+        kills: Some(Kills {
+            kills: 12,
+            in_service: 8,
+            beyond: 1,
+            each: Some(EachKill {
+                unexplained: 0,
+                most: 2,
+                queued: 30,
+                queued_most: 9,
+                with_queue: 7,
+            }),
+        }),
         ..Row::default()
     };
     let skipped = Row {
@@ -76,6 +88,7 @@ fn report() -> Report {
         spread: "busy time".to_owned(),
         seeds: if name == "worker-killed" { vec![123_456] } else { Vec::new() },
         rows,
+        notes: vec!["handoff: it took a fallback.".to_owned()],
         cautions: vec!["The machine was busy.".to_owned()],
         failures,
     };

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::hello::{self, After, Task};
+use super::hello::{self, After, Task, Told};
+use crate::clock;
 use crate::http::{self, Inbox, Parsed, Request};
 
 /// What is answered.
@@ -22,13 +23,13 @@ pub trait Site {
         Task::Greet
     }
 
-    /// Appends an answer's head, or all of it, to `out`. `busy`: how long the task took. `keep_alive`:
-    /// whether the server would like to go on.
+    /// Appends an answer's head, or all of it, to `out`. `told`: what was measured if the task was
+    /// work. `keep_alive`: whether the server would like to go on.
     fn answer(
         &self,
         request: &Request<'_>,
         task: Task,
-        busy: Option<Duration>,
+        told: Option<Told>,
         keep_alive: bool,
         out: &mut Vec<u8>,
     ) -> Answer;
@@ -54,6 +55,20 @@ impl From<After> for Answer {
 pub struct Buffers {
     inbox: Inbox,
     out: Vec<u8>,
+    /// When the last work of the connection at hand ended.
+    served: Option<Instant>,
+    /// What was needed from there until the connection was closed, to be told with the next answer.
+    after: Option<Duration>,
+}
+
+impl Buffers {
+    /// The connection is closed now. Measures what a one-at-a-time worker needs after each service,
+    /// which is time in which it can serve nobody.
+    pub fn closed(&mut self) {
+        if let Some(served) = self.served.take() {
+            self.after = Some(served.elapsed());
+        }
+    }
 }
 
 /// Longest a client may take from one answer to its next whole request.
@@ -80,9 +95,10 @@ pub fn blocking(
     go_on: impl Fn() -> bool,
     buffers: &mut Buffers,
 ) -> io::Result<()> {
-    let Buffers { inbox, out } = buffers;
+    let Buffers { inbox, out, served, after } = buffers;
     inbox.clear();
-    let mut since = Instant::now();
+    let taken = Instant::now();
+    let mut since = taken;
     loop {
         out.clear();
         let answer = match inbox.parse() {
@@ -117,10 +133,13 @@ pub fn blocking(
             }
             Parsed::Request(request) => {
                 let task = site.task(&request);
-                let busy = hello::perform(task);
+                let told = hello::perform(task).map(|work| {
+                    *served = Some(Instant::now());
+                    Told { work, taken_us: ago(taken), after: after.take() }
+                });
                 // Asked only of clients that would stay: it may cost a system call.
                 let keep_alive = request.keep_alive && go_on();
-                let answer = site.answer(&request, task, busy, keep_alive, out);
+                let answer = site.answer(&request, task, told, keep_alive, out);
                 let length = request.length;
                 inbox.consume(length);
                 answer
@@ -146,7 +165,8 @@ pub async fn on_tokio(
     site: &impl Site,
     leave: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let Buffers { mut inbox, mut out } = Buffers::default();
+    let Buffers { mut inbox, mut out, .. } = Buffers::default();
+    let taken = Instant::now();
     let mut leave = pin!(leave);
     let mut leaving = false;
     // One timer per connection, moved on only when it rings: that is 2 % of the server's CPU time per
@@ -189,8 +209,9 @@ pub async fn on_tokio(
             }
             Parsed::Request(request) => {
                 let task = site.task(&request);
-                let busy = perform(task).await;
-                let answer = site.answer(&request, task, busy, !leaving, &mut out);
+                let told = perform(task).await;
+                let told = told.map(|work| Told { work, taken_us: ago(taken), after: None });
+                let answer = site.answer(&request, task, told, !leaving, &mut out);
                 let length = request.length;
                 inbox.consume(length);
                 answer
@@ -207,6 +228,12 @@ pub async fn on_tokio(
         answered = true;
         end = Instant::now() + IDLE;
     }
+}
+
+/// A time that has passed, in microseconds of the clock that all processes share.
+fn ago(time: Instant) -> u64 {
+    let passed = u64::try_from(time.elapsed().as_micros()).unwrap_or_default();
+    clock::monotonic_us().saturating_sub(passed)
 }
 
 /// A file that became shorter while it was sent: the client was promised more, so the connection ends here.

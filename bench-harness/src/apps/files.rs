@@ -9,14 +9,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 
 use super::conversation::{Answer, Site};
-use super::hello::{After, Task};
+use super::hello::{After, Task, Told};
 use crate::http::{Method, Request, Response, Status};
 
 /// The files below one directory.
@@ -130,7 +129,7 @@ impl Site for Files {
         &self,
         request: &Request<'_>,
         _task: Task,
-        _busy: Option<Duration>,
+        _told: Option<Told>,
         keep_alive: bool,
         out: &mut Vec<u8>,
     ) -> Answer {

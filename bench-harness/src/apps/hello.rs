@@ -1,13 +1,19 @@
 //! App `hello`: the answer every contestant gives, and how long it takes to give it.
 //!
 //! `GET /` answers at once; `GET /sleep/<microseconds>` waits first, `GET /spin/<microseconds>`
-//! burns CPU first, and both tell the client in `X-Service-Us` how long that really took.
+//! burns CPU first, `GET /loop/<milliseconds>` goes round without a system call first, even on
+//! tokio. These three tell the client in `X-Service-Us` how long that really took, in `X-Taken-Us`
+//! when the worker took the connection (`CLOCK_MONOTONIC`), and in `X-After-Ns` what the worker
+//! needed after its last service until that connection was closed.
 //! [`task`] and [`answer`] are pure; a blocking server calls [`perform`] between them, a tokio
 //! server waits in its own way.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::conversation::{Answer, Site};
+use crate::clock;
 use crate::http::{Field, Request, Response, Status};
 
 /// The body of every good answer.
@@ -25,6 +31,8 @@ pub enum Task {
     Sleep(Duration),
     /// Burn CPU so long, then answer.
     Spin(Duration),
+    /// Go round so long and never enter the kernel, then answer: a handler that hangs.
+    Loop(Duration),
     /// No such target.
     Unknown,
     /// Work that is no number of microseconds, or more than [`WORK_MAX`].
@@ -50,6 +58,9 @@ pub fn task(request: &Request<'_>) -> Task {
         duration(text).map_or(Task::Refused, Task::Sleep)
     } else if let Some(text) = path.strip_prefix("/spin/") {
         duration(text).map_or(Task::Refused, Task::Spin)
+    } else if let Some(text) = path.strip_prefix("/loop/") {
+        let work = duration(text).map(|work| work * 1_000).filter(|&work| work <= WORK_MAX);
+        work.map_or(Task::Refused, Task::Loop)
     } else {
         Task::Unknown
     }
@@ -68,45 +79,80 @@ fn duration(text: &str) -> Option<Duration> {
 pub fn perform(task: Task) -> Option<Duration> {
     let start = Instant::now();
     match task {
-        Task::Sleep(work) => std::thread::sleep(work),
+        Task::Sleep(work) => clock::sleep(work),
         Task::Spin(work) => {
             while start.elapsed() < work {
                 std::hint::spin_loop();
             }
         }
+        Task::Loop(work) => go_round(work),
         Task::Greet | Task::Unknown | Task::Refused => return None,
     }
     Some(start.elapsed())
 }
 
+/// Goes round for `work`. Another thread knows the time: reading the clock may be a system call, and
+/// this thread makes none.
+fn go_round(work: Duration) {
+    let over = Arc::new(AtomicBool::new(false));
+    let bell = Arc::clone(&over);
+    let thread = std::thread::spawn(move || {
+        clock::sleep(work);
+        bell.store(true, Ordering::Relaxed);
+    });
+    while !over.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
+    // It has nothing left to do.
+    let _ = thread.join();
+}
+
+/// What a worker tells with the answer to a request that asked for work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How long the work took.
+    pub work: Duration,
+    /// When the connection was taken, in microseconds of the clock all processes share.
+    pub taken_us: u64,
+    /// What the worker needed after its last service until that connection was closed; not known on
+    /// tokio, where a worker serves many at a time.
+    pub after: Option<Duration>,
+}
+
 /// Appends the answer of worker `slot` to `out`.
 ///
-/// `busy` is the measured time of the work; `keep_alive` is the server's own wish, granted if the
+/// `told` is what was measured, if there was work; `keep_alive` is the server's own wish, granted if the
 /// client wants it too.
 pub fn answer(
     request: &Request<'_>,
     task: Task,
     slot: u32,
-    busy: Option<Duration>,
+    told: Option<Told>,
     keep_alive: bool,
     out: &mut Vec<u8>,
 ) -> After {
     let (status, body) = match task {
-        Task::Greet | Task::Sleep(_) | Task::Spin(_) => (Status::OK, BODY),
+        Task::Greet | Task::Sleep(_) | Task::Spin(_) | Task::Loop(_) => (Status::OK, BODY),
         Task::Unknown => (Status::NOT_FOUND, Status::NOT_FOUND.reason().as_bytes()),
         Task::Refused => (Status::BAD_REQUEST, Status::BAD_REQUEST.reason().as_bytes()),
     };
     let keep_alive = keep_alive && request.keep_alive && task != Task::Refused;
-    let busy_us = busy.map(|busy| busy.as_micros());
     let worker: (&str, &dyn Field) = ("X-Worker", &slot);
     let response = |fields: &[(&str, &dyn Field)], out: &mut Vec<u8>| {
         let method = request.method;
         Response { status, content_type: "text/plain", fields, body, method, keep_alive }
             .write(out);
     };
-    match &busy_us {
-        Some(busy_us) => response(&[worker, ("X-Service-Us", busy_us)], out),
+    match told {
         None => response(&[worker], out),
+        Some(Told { work, taken_us, after }) => {
+            let work: (&str, &dyn Field) = ("X-Service-Us", &work.as_micros());
+            let taken: (&str, &dyn Field) = ("X-Taken-Us", &taken_us);
+            match after.map(|after| after.as_nanos()) {
+                Some(after) => response(&[worker, work, taken, ("X-After-Ns", &after)], out),
+                None => response(&[worker, work, taken], out),
+            }
+        }
     }
     if keep_alive { After::KeepAlive } else { After::Close }
 }
@@ -127,11 +173,11 @@ impl Site for Hello {
         &self,
         request: &Request<'_>,
         task: Task,
-        busy: Option<Duration>,
+        told: Option<Told>,
         keep_alive: bool,
         out: &mut Vec<u8>,
     ) -> Answer {
-        answer(request, task, self.slot, busy, keep_alive, out).into()
+        answer(request, task, self.slot, told, keep_alive, out).into()
     }
 }
 
@@ -140,12 +186,12 @@ mod tests {
     use super::*;
     use crate::http::{Parsed, parse};
 
-    fn ask(path: &str, busy: Option<Duration>) -> (Task, After, String) {
+    fn ask(path: &str, told: Option<Told>) -> (Task, After, String) {
         let text = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
         let Parsed::Request(request) = parse(text.as_bytes()) else { panic!("{text:?} is valid") };
         let task = task(&request);
         let mut out = Vec::new();
-        let after = answer(&request, task, 7, busy, true, &mut out);
+        let after = answer(&request, task, 7, told, true, &mut out);
         (task, after, String::from_utf8(out).unwrap())
     }
 
@@ -162,19 +208,29 @@ mod tests {
 
     #[test]
     fn work_is_measured_and_told() {
-        let (task, _, text) = ask("/sleep/1500", Some(Duration::from_micros(1540)));
+        let work = Duration::from_micros(1540);
+        let told = Told { work, taken_us: 77, after: Some(Duration::from_nanos(61_500)) };
+        let (task, _, text) = ask("/sleep/1500", Some(told));
         assert_eq!(task, Task::Sleep(Duration::from_micros(1500)));
-        assert!(text.contains("\r\nX-Service-Us: 1540\r\n"), "{text}");
+        let fields = "\r\nX-Service-Us: 1540\r\nX-Taken-Us: 77\r\nX-After-Ns: 61500\r\n";
+        assert!(text.contains(fields), "{text}");
+        let (_, _, text) = ask("/sleep/1500", Some(Told { after: None, ..told }));
+        assert!(text.contains("X-Taken-Us: 77") && !text.contains("X-After-Ns"), "{text}");
         assert_eq!(ask("/spin/20", None).0, Task::Spin(Duration::from_micros(20)));
         assert!(
             perform(Task::Spin(Duration::from_micros(50))).unwrap() >= Duration::from_micros(50)
         );
+        assert_eq!(ask("/loop/5000", None).0, Task::Loop(Duration::from_secs(5)));
+        let round = Duration::from_millis(2);
+        assert!(perform(Task::Loop(round)).unwrap() >= round);
         assert_eq!(perform(Task::Greet), None);
     }
 
     #[test]
     fn strange_work_is_refused_and_strange_paths_are_not_found() {
-        for path in ["/sleep/", "/sleep/x", "/spin/-1", "/spin/+1", "/sleep/60000001"] {
+        for path in
+            ["/sleep/", "/sleep/x", "/spin/-1", "/spin/+1", "/sleep/60000001", "/loop/60001"]
+        {
             let (task, after, text) = ask(path, None);
             assert_eq!((task, after), (Task::Refused, After::Close), "{path}");
             assert!(text.starts_with("HTTP/1.1 400 "), "{text}");

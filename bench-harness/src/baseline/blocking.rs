@@ -13,6 +13,8 @@ pub(super) fn serve(listener: &TcpListener, slot: u32) -> anyhow::Result<()> {
             Ok((mut stream, _)) => {
                 // A client that goes away or stays silent is its own affair.
                 let _ = conversation::blocking(&mut stream, &Hello { slot }, || true, &mut buffers);
+                drop(stream);
+                buffers.closed();
             }
             Err(error) if super::passes(&error) => {}
             Err(error) => return Err(error.into()),

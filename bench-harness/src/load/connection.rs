@@ -30,6 +30,10 @@ pub(super) struct Answer {
     pub(super) worker: Option<u32>,
     /// `X-Service-Us`.
     pub(super) service_us: Option<u64>,
+    /// `X-Taken-Us`.
+    pub(super) taken_us: Option<u64>,
+    /// `X-After-Ns`.
+    pub(super) after_ns: Option<u64>,
 }
 
 /// How far a connection got.
@@ -202,7 +206,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer, bool)>, ()> {
     };
     let mut length = None;
     let mut worker = None;
-    let mut service_us = None;
+    let (mut service_us, mut taken_us, mut after_ns) = (None, None, None);
     let mut closes = false;
     for field in head.headers.iter() {
         let value = str::from_utf8(field.value).map_err(|_| ())?;
@@ -212,6 +216,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer, bool)>, ()> {
             worker = Some(value.parse().map_err(|_| ())?);
         } else if field.name.eq_ignore_ascii_case("x-service-us") {
             service_us = Some(value.parse().map_err(|_| ())?);
+        } else if field.name.eq_ignore_ascii_case("x-taken-us") {
+            taken_us = Some(value.parse().map_err(|_| ())?);
+        } else if field.name.eq_ignore_ascii_case("x-after-ns") {
+            after_ns = Some(value.parse().map_err(|_| ())?);
         } else if field.name.eq_ignore_ascii_case("connection") {
             closes = value.eq_ignore_ascii_case("close");
         }
@@ -223,7 +231,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Answer, bool)>, ()> {
         std::cmp::Ordering::Greater => Err(()),
         std::cmp::Ordering::Equal => {
             let as_expected = status == 200 && body == hello::BODY && worker.is_some();
-            Ok(Some((Answer { status, as_expected, worker, service_us }, closes)))
+            let answer = Answer { status, as_expected, worker, service_us, taken_us, after_ns };
+            Ok(Some((answer, closes)))
         }
     }
 }
@@ -235,9 +244,15 @@ mod tests {
     #[test]
     fn answers_are_checked_in_full() {
         let good = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nX-Worker: 3\r\nX-Service-Us: 9\r\n\
-                     Connection: close\r\n\r\nHello, world!";
-        let answer =
-            Answer { status: 200, as_expected: true, worker: Some(3), service_us: Some(9) };
+                     X-Taken-Us: 5\r\nX-After-Ns: 6\r\nConnection: close\r\n\r\nHello, world!";
+        let answer = Answer {
+            status: 200,
+            as_expected: true,
+            worker: Some(3),
+            service_us: Some(9),
+            taken_us: Some(5),
+            after_ns: Some(6),
+        };
         assert_eq!(parse(good), Ok(Some((answer, true))));
         for cut in 0..good.len() {
             assert_eq!(parse(&good[..cut]), Ok(None), "cut at {cut}");

@@ -50,6 +50,21 @@ pub struct Arrival {
     pub at_us: u64,
     /// The work it asks for, in microseconds of sleep.
     pub service_us: u64,
+    /// Whether its handler hangs that long (in whole milliseconds) instead of sleeping.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hangs: bool,
+}
+
+impl Arrival {
+    /// What it asks for.
+    #[must_use]
+    pub fn path(&self) -> String {
+        if self.hangs {
+            format!("/loop/{}", self.service_us / 1_000)
+        } else {
+            format!("/sleep/{}", self.service_us)
+        }
+    }
 }
 
 /// Load process → orchestrator: one for each order.
@@ -89,6 +104,8 @@ pub struct Slice {
 pub struct Trace {
     /// CPU time of the load process.
     pub cpu_ns: u64,
+    /// When it began, in microseconds of the clock that all processes share.
+    pub start_us: u64,
     /// One per arrival, in order of arrival.
     pub records: Vec<Record>,
 }
@@ -104,6 +121,10 @@ pub struct Record {
     pub service_us: Option<u64>,
     /// The worker that answered.
     pub worker: Option<u32>,
+    /// When that worker took it, in microseconds of the clock that all processes share.
+    pub taken_us: Option<u64>,
+    /// What that worker had needed after its *last* service until that connection was closed.
+    pub after_ns: Option<u64>,
     /// How it ended.
     pub category: Category,
 }

@@ -39,7 +39,8 @@ fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
     let skipped = scenario.rows.iter().filter_map(|row| {
         row.skipped.as_ref().map(|why| format!("{}: not run, {why}", row.contestant))
     });
-    let notes: Vec<String> = skipped.chain(scenario.cautions.iter().cloned()).collect();
+    let notes: Vec<String> =
+        skipped.chain(scenario.notes.iter().chain(&scenario.cautions).cloned()).collect();
     if !notes.is_empty() {
         text.push('\n');
         for note in notes {

@@ -70,7 +70,7 @@ fn killed(row: &Row) -> Option<String> {
         thousands(failed),
         thousands(row.connections.sum()),
         per(failed, kills.kills),
-        kills.beyond,
+        kills.beyond + kills.each.map_or(0, |each| each.unexplained),
     ))
 }
 

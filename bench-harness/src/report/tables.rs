@@ -15,6 +15,7 @@ pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
         cost_ratios(scenario, against),
         latency_ratios(scenario, against),
         kills(scenario),
+        each_kill(scenario),
         connections(scenario),
     ];
     all.into_iter().filter(|grid| !grid.is_empty()).collect()
@@ -73,10 +74,12 @@ fn measured(scenario: &Scenario) -> Grid {
 
 /// What a unit costs the server beside CPU time.
 fn on_the_server(scenario: &Scenario) -> Grid {
-    let columns = ["contestant", "context switches", "system calls"];
+    let columns = ["contestant", "context switches", "system calls", "after service"];
     let cells = |row: &Row| {
         let figures = [row.switches, row.syscalls];
-        figures.iter().any(Option::is_some).then(|| figures.map(two).to_vec())
+        let mut cells = figures.map(two).to_vec();
+        cells.push(time(row.after_us));
+        cells.iter().any(|cell| cell != NONE).then_some(cells)
     };
     let title = format!("On the server, per {}", scenario.unit);
     Grid::of(&title, &columns, rows(scenario, cells))
@@ -122,6 +125,32 @@ fn kills(scenario: &Scenario) -> Grid {
         Some([kills.kills, kills.in_service, kills.beyond].map(thousands).to_vec())
     };
     Grid::of("Workers killed", &columns, rows(scenario, cells))
+}
+
+/// The same, kill by kill.
+fn each_kill(scenario: &Scenario) -> Grid {
+    let columns = [
+        "contestant",
+        "uncounted",
+        "most taken",
+        "unexplained",
+        "queue mean",
+        "queue max",
+        "with a queue",
+    ];
+    let cells = |row: &Row| {
+        let kills = row.kills?;
+        let each = kills.each?;
+        Some(vec![
+            per(kills.beyond, kills.kills),
+            thousands(each.most),
+            thousands(each.unexplained),
+            per(each.queued, kills.kills),
+            thousands(each.queued_most),
+            thousands(each.with_queue),
+        ])
+    };
+    Grid::of("Kill by kill, with the accept queues just before", &columns, rows(scenario, cells))
 }
 
 /// Every connection in its category; a category nobody needed is left out.

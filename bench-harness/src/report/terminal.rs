@@ -56,13 +56,16 @@ fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
         text.push_str(&grid.aligned());
     }
     let notes = scenario.rows.iter().any(|row| row.skipped.is_some());
-    if notes || !scenario.cautions.is_empty() {
+    if notes || !scenario.notes.is_empty() || !scenario.cautions.is_empty() {
         text.push('\n');
     }
     for row in &scenario.rows {
         if let Some(why) = &row.skipped {
             wrap(text, "  ", &format!("{}: not run, {why}", row.contestant));
         }
+    }
+    for note in &scenario.notes {
+        wrap(text, "  ", note);
     }
     for caution in &scenario.cautions {
         wrap(text, "  ! ", caution);

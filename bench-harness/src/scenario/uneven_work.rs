@@ -23,7 +23,8 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
              worker sleeps), latency from the intended time; whole blocks in shuffled order, the \
              same trace for everyone in a round, one server up at a time, nothing pinned. Ideal: \
              one queue, first come first served, simulated on the same arrivals and the work each \
-             server measured.",
+             server measured, charged per request with what the baseline needed after each \
+             service in the same round.",
             MEAN.as_millis()
         ),
         work: Work::Exponential(MEAN),

@@ -12,10 +12,10 @@ use super::{Context, Kind};
 const WORK: Duration = Duration::from_millis(2);
 
 /// Fraction of the time the workers are busy.
-const LOAD: f64 = 0.6;
+const LOAD: f64 = 0.7;
 
 /// Mean time between kills.
-const INTERVAL: Duration = Duration::from_millis(100);
+const INTERVAL: Duration = Duration::from_millis(50);
 
 pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
     let plan = Plan {
@@ -23,8 +23,8 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         setting: format!(
             "Open loop, Poisson arrivals at load {LOAD}, {} ms of work each (the worker sleeps); \
              about every {} ms a random worker gets SIGKILL and its supervisor starts another. \
-             What a killed worker had in service is lost under any strategy; what fails beyond \
-             that may be at most one connection per kill (taken but not yet counted). The \
+             What a killed worker had in service by its board is lost under any strategy; beyond \
+             that each kill may cost one connection (taken, uncounted). The \
              baseline has no supervisor and does not take part.",
             WORK.as_millis(),
             INTERVAL.as_millis()

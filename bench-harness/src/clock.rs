@@ -1,0 +1,41 @@
+//! The clock that all processes of a machine share, and sleeps that end when they should.
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::thread::clock_nanosleep_absolute;
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Microseconds of `CLOCK_MONOTONIC`: what one process says can be compared with what another says.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds * 1_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default() / 1_000
+}
+
+/// Sleeps for `length`, until a time and not for a time: what happens before the thread is asleep
+/// does not make it longer.
+///
+/// Corresponds to `clock_nanosleep(2)` with `TIMER_ABSTIME`. How late it wakes up is the timer
+/// slack's affair: 50 µs unless `prctl(PR_SET_TIMERSLACK)` said otherwise.
+pub fn sleep(length: Duration) {
+    let Ok(length) = Timespec::try_from(length) else { return };
+    let end = clock_gettime(ClockId::Monotonic) + length;
+    while clock_nanosleep_absolute(ClockId::Monotonic, &end) == Err(Errno::INTR) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_sleep_is_never_too_short() {
+        let (start, start_us) = (Instant::now(), monotonic_us());
+        sleep(Duration::from_millis(3));
+        assert!(start.elapsed() >= Duration::from_millis(3));
+        assert!(monotonic_us() - start_us >= 3_000);
+    }
+}
