@@ -27,10 +27,17 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
     // In their own order, however often and in whatever order they were named.
     let asked = |kind: &Kind| arguments.scenarios.contains(kind);
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(asked).collect();
-    let budgets = kinds.iter().map(|kind| kind.budget(arguments.quick));
-    let progress = Progress::new(budgets.sum());
     // The first of them is the yardstick.
     let against = contestants.first().map(Contestant::label).unwrap_or_default();
+    let asked = Asked {
+        against: &against,
+        clients: arguments.clients,
+        runtime: arguments.runtime,
+        block: arguments.seconds.map(|s| Duration::from_secs(s.get().into())),
+        seeds: arguments.seeds,
+    };
+    let budget = |kind: &Kind| kind.budget(arguments.quick, contestants.len(), &asked);
+    let progress = Progress::new(kinds.iter().map(budget).sum());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -44,7 +51,7 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
         scenarios: Vec::new(),
     };
     for kind in kinds {
-        let budget = kind.budget(arguments.quick);
+        let budget = budget(&kind);
         progress.begin(kind.name(), budget);
         report.scenarios.push(kind.run(&Context {
             program: &program,
@@ -53,13 +60,7 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
             seed: seed_of(seed, kind),
             budget,
             reps: arguments.reps,
-            asked: Asked {
-                against: &against,
-                clients: arguments.clients,
-                runtime: arguments.runtime,
-                block: arguments.seconds.map(|s| Duration::from_secs(s.get().into())),
-                seeds: arguments.seeds,
-            },
+            asked,
             interrupt: &interrupt,
             progress: &progress,
         })?);

@@ -33,6 +33,7 @@ pub mod report;
 
 pub mod clock;
 pub mod interrupt;
+pub mod limits;
 pub mod load;
 pub mod pin;
 pub mod process;

@@ -9,6 +9,7 @@ mod closed;
 mod connection;
 mod driver;
 mod handle;
+mod held;
 mod open;
 pub mod protocol;
 
@@ -19,6 +20,7 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike as _;
 
+pub use connection::SOURCES;
 pub use handle::Handle;
 
 use crate::cli;
@@ -38,10 +40,10 @@ pub fn run(arguments: &cli::Load) -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
 
-    let mut kept = None;
+    let (mut kept, mut held) = (None, None);
     for line in io::stdin().lock().lines() {
         let order = serde_json::from_str(&line?)?;
-        let outcome = obey(order, &mut kept)
+        let outcome = obey(order, &mut kept, &mut held)
             .unwrap_or_else(|error| Outcome::Failed { message: format!("{error:#}") });
         let mut text = serde_json::to_vec(&outcome)?;
         text.push(b'\n');
@@ -50,8 +52,12 @@ pub fn run(arguments: &cli::Load) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One order; `kept` holds connections between `Open` and `Requests`.
-fn obey(order: Order, kept: &mut Option<closed::Kept>) -> anyhow::Result<Outcome> {
+/// One order; `kept` holds connections between `Open` and `Requests`, `held` those of `Hold`.
+fn obey(
+    order: Order,
+    kept: &mut Option<closed::Kept>,
+    held: &mut Option<held::Held>,
+) -> anyhow::Result<Outcome> {
     Ok(match order {
         Order::Short { target, clients, connections } => {
             Outcome::Slice(closed::short(target, clients, connections)?)
@@ -63,6 +69,18 @@ fn obey(order: Order, kept: &mut Option<closed::Kept>) -> anyhow::Result<Outcome
         Order::Requests { per_connection } => match kept.take() {
             Some(connections) => Outcome::Slice(connections.request(per_connection)?),
             None => anyhow::bail!("requests were ordered before connections were opened"),
+        },
+        Order::Hold { target, connections, burst, seed } => {
+            *held = None;
+            let open = held.insert(held::Held::open(target, connections, burst, seed)?);
+            Outcome::Open(open.count())
+        }
+        Order::Churn { connections, step } => match held {
+            Some(held) => {
+                held.churn(connections, step)?;
+                Outcome::Open(held.count())
+            }
+            None => anyhow::bail!("churn was ordered before connections were held"),
         },
         Order::Trace { target, arrivals, kills } => {
             Outcome::Trace(open::play(target, &arrivals, kills)?)

@@ -126,8 +126,88 @@ pub struct Row {
     pub ratios: Ratios,
     /// What killing its workers did.
     pub kills: Option<Kills>,
+    /// Percentiles over those of the ideal, trace by trace.
+    #[serde(default)]
+    pub tails: Vec<Tail>,
+    /// Blocks that were void because the generator lagged.
+    #[serde(default)]
+    pub void: u32,
+    /// Open connections over workers, at the end of each way of opening them.
+    #[serde(default)]
+    pub held: Vec<Held>,
+    /// Who waited while a worker hung, for each way to hang.
+    #[serde(default)]
+    pub hung: Vec<Hung>,
     /// How late the generator was, 99th percentile, in microseconds (open loop).
     pub lag_p99_us: Option<f64>,
+}
+
+/// One percentile over that of the ideal central queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tail {
+    /// Which: work, load, percentile.
+    pub figure: String,
+    /// By trace; traces with too few samples are left out.
+    pub over_ideal: Vec<f64>,
+    /// The fewest samples that lay beyond it in a trace.
+    pub beyond: u64,
+}
+
+impl Tail {
+    /// A figure without samples.
+    #[must_use]
+    pub fn new(figure: &str) -> Self {
+        Self { figure: figure.to_owned(), over_ideal: Vec::new(), beyond: u64::MAX }
+    }
+
+    /// Adds what a trace gave.
+    pub fn add(&mut self, over_ideal: Option<f64>, beyond: u64) {
+        self.over_ideal.extend(over_ideal);
+        self.beyond = self.beyond.min(beyond);
+    }
+
+    /// The worst trace's.
+    #[must_use]
+    pub fn worst(&self) -> Option<f64> {
+        self.over_ideal.iter().copied().max_by(f64::total_cmp)
+    }
+}
+
+/// Open connections over workers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// How they were opened.
+    pub how: String,
+    /// How they spread.
+    pub share: Share,
+}
+
+/// Who waited while a worker hung.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hung {
+    /// How it hung.
+    pub how: String,
+    /// Requests in all.
+    pub requests: u64,
+    /// Those delayed by over a second.
+    pub delayed: u64,
+    /// Those of them that the hung worker had taken when it began to hang.
+    pub held: u64,
+}
+
+impl Hung {
+    /// Delayed, and not held by the hung worker.
+    #[must_use]
+    pub fn beside(&self) -> u64 {
+        self.delayed.saturating_sub(self.held)
+    }
+
+    /// Adds another block of the same kind.
+    pub fn add(&mut self, other: &Self) {
+        self.requests += other.requests;
+        self.delayed += other.delayed;
+        self.held += other.held;
+    }
 }
 
 /// Latency percentiles over those of the ideal central queue.

@@ -2,8 +2,11 @@
 //! [`crate::slices`] (cost, paired slices) and [`crate::blocks`] (tails and faults, whole blocks).
 
 mod keep_alive;
+mod long_lived;
 pub mod short_connections;
+mod tail;
 mod uneven_work;
+mod worker_hung;
 mod worker_killed;
 
 use std::fmt;
@@ -15,6 +18,7 @@ use clap::ValueEnum;
 use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
+use crate::load::category::{Category, Tally};
 use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::Scenario;
@@ -30,6 +34,12 @@ pub enum Kind {
     UnevenWork,
     /// Workers are killed under load: what is lost.
     WorkerKilled,
+    /// Three shapes of blocking work, long blocks, several traces: the tail against an ideal queue.
+    Tail,
+    /// Thousands of kept connections on tokio: how they spread over workers.
+    LongLived,
+    /// A worker is stopped, or loops: who waits.
+    WorkerHung,
 }
 
 /// How the load of a scenario is made.
@@ -47,8 +57,15 @@ impl Kind {
         [Self::ShortConnections, Self::KeepAlive, Self::UnevenWork, Self::WorkerKilled];
 
     /// All of them, in the order they run.
-    pub const ALL: [Self; 4] =
-        [Self::ShortConnections, Self::KeepAlive, Self::UnevenWork, Self::WorkerKilled];
+    pub const ALL: [Self; 7] = [
+        Self::ShortConnections,
+        Self::KeepAlive,
+        Self::UnevenWork,
+        Self::WorkerKilled,
+        Self::Tail,
+        Self::LongLived,
+        Self::WorkerHung,
+    ];
 
     /// The name on the command line and in reports.
     #[must_use]
@@ -58,6 +75,9 @@ impl Kind {
             Self::KeepAlive => "keep-alive",
             Self::UnevenWork => "uneven-work",
             Self::WorkerKilled => "worker-killed",
+            Self::Tail => "tail",
+            Self::LongLived => "long-lived",
+            Self::WorkerHung => "worker-hung",
         }
     }
 
@@ -77,6 +97,18 @@ impl Kind {
             Self::WorkerKilled => {
                 "a worker killed every 50 ms at load 0.7, open loop: what is lost"
             }
+            Self::Tail => {
+                "three shapes of work, 3 traces of 20 s each, blocking, open loop: tail against an \
+                 ideal queue (minutes; not in the default list)"
+            }
+            Self::LongLived => {
+                "10,000 kept connections, tokio: how they spread over workers (not in the default \
+                 list)"
+            }
+            Self::WorkerHung => {
+                "a worker stopped, or looping, for 5 s at 800 requests/s, open loop: who waits (not \
+                 in the default list)"
+            }
         }
     }
 
@@ -84,8 +116,8 @@ impl Kind {
     #[must_use]
     pub fn load(self) -> Loop {
         match self {
-            Self::ShortConnections | Self::KeepAlive => Loop::Closed,
-            Self::UnevenWork | Self::WorkerKilled => Loop::Open,
+            Self::ShortConnections | Self::KeepAlive | Self::LongLived => Loop::Closed,
+            Self::UnevenWork | Self::WorkerKilled | Self::Tail | Self::WorkerHung => Loop::Open,
         }
     }
 
@@ -93,18 +125,28 @@ impl Kind {
     #[must_use]
     pub fn runtimes(self) -> &'static [Runtime] {
         match self {
-            Self::ShortConnections | Self::WorkerKilled => &[Runtime::Blocking, Runtime::Tokio],
-            Self::KeepAlive => &[Runtime::Tokio],
-            Self::UnevenWork => &[Runtime::Blocking],
+            Self::ShortConnections | Self::WorkerKilled | Self::WorkerHung => {
+                &[Runtime::Blocking, Runtime::Tokio]
+            }
+            Self::KeepAlive | Self::LongLived => &[Runtime::Tokio],
+            Self::UnevenWork | Self::Tail => &[Runtime::Blocking],
         }
     }
 
-    /// Its share of the time, server starts included: 86 s by default, 27.5 s if quick.
+    /// Its share of the time, server starts included: 86 s for those of the default list, 27.5 s if
+    /// quick. The others take as long as what they promise takes, for so many contestants.
     ///
     /// Tails need samples (3,000 for a 99th percentile), so *uneven work* gets the most.
     #[must_use]
-    pub fn budget(self, quick: bool) -> Duration {
+    pub fn budget(self, quick: bool, contestants: usize, asked: &Asked<'_>) -> Duration {
+        let contestants = u32::try_from(contestants).unwrap_or(u32::MAX).max(1);
+        let seeds = |own| asked.seeds.map_or(own, NonZeroU32::get);
         Duration::from_millis(match (self, quick) {
+            (Self::Tail, _) => return tail::budget(contestants, seeds(tail::SEEDS), asked.block),
+            (Self::LongLived, _) => return long_lived::budget(contestants),
+            (Self::WorkerHung, _) => {
+                return worker_hung::budget(contestants, seeds(1), asked.block);
+            }
             (Self::ShortConnections | Self::KeepAlive, false) => 14_000,
             (Self::UnevenWork, false) => 36_000,
             (Self::WorkerKilled, false) => 22_000,
@@ -125,6 +167,9 @@ impl Kind {
             Self::KeepAlive => keep_alive::run(context),
             Self::UnevenWork => uneven_work::run(context),
             Self::WorkerKilled => worker_killed::run(context),
+            Self::Tail => tail::run(context),
+            Self::LongLived => long_lived::run(context),
+            Self::WorkerHung => worker_hung::run(context),
         }
     }
 }
@@ -181,16 +226,38 @@ impl Context<'_> {
     }
 }
 
+/// What may not be where nobody is to be harmed: a connection unaccounted for, or not served.
+pub(crate) fn nobody_failed(label: &str, connections: &Tally, made: u64) -> Vec<String> {
+    let mut failures = Vec::new();
+    if connections.sum() != made {
+        failures.push(format!(
+            "{label}: {made} connections made, but {} accounted for",
+            connections.sum()
+        ));
+    }
+    for category in Category::ALL.into_iter().filter(|&one| one != Category::Served) {
+        let count = connections.of(category);
+        if count > 0 {
+            failures.push(format!("{label}: {count} connections {}", category.word()));
+        }
+    }
+    failures
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_budgets_keep_the_promises() {
-        let sum =
-            |quick| Kind::DEFAULT.into_iter().map(|kind| kind.budget(quick)).sum::<Duration>();
+        let asked = Asked { against: "", clients: None, runtime: None, block: None, seeds: None };
+        let sum = |quick| {
+            Kind::DEFAULT.into_iter().map(|kind| kind.budget(quick, 4, &asked)).sum::<Duration>()
+        };
         assert!(sum(false) <= Duration::from_secs(90));
         assert!(sum(true) <= Duration::from_secs(28));
+        // Eight contestants, the whole of it: within half an hour.
+        assert!(Kind::Tail.budget(false, 8, &asked) <= Duration::from_secs(30 * 60));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom as _;
 
 use crate::cli::Runtime;
 use crate::load::Handle;
-use crate::load::category::{Category, Tally};
+use crate::load::category::Tally;
 use crate::load::protocol::{Order, Slice};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
 use crate::measure::latency::{Latency, to_f64};
@@ -24,7 +24,7 @@ use crate::measure::share::Share;
 use crate::measure::syscalls::Counters;
 use crate::pin::Pin;
 use crate::report::{Ratios, Row, Scenario};
-use crate::scenario::Context;
+use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
 
 /// Fewest rounds worth reporting, whatever the budget says: five make an interval.
@@ -173,7 +173,7 @@ pub fn run(
     let yardstick = runners.iter().find(|runner| runner.label == context.asked.against);
     for runner in &runners {
         rows.push(row(runner, yardstick, plan.spread, context.workers, &mut random));
-        failures.extend(failures_of(runner));
+        failures.extend(nobody_failed(&runner.label, &runner.connections, runner.made));
     }
     rows.extend(skipped);
     for runner in runners {
@@ -208,7 +208,7 @@ fn visit(
     let (before, order) = orders(target);
     let made = match before.as_ref().unwrap_or(&order) {
         Order::Short { connections, .. } | Order::Open { connections, .. } => *connections,
-        Order::Requests { .. } | Order::Trace { .. } => bail!("this order opens no slice"),
+        _ => bail!("this order opens no slice"),
     };
     if let Some(before) = before {
         load.open(&before)?;
@@ -318,23 +318,4 @@ fn ratios(runner: &Runner, yardstick: &Runner, random: &mut SmallRng) -> Ratios 
     let (own, other) = (chunks(runner), chunks(yardstick));
     let mut at = |quantile| ratio::percentile(&own, &other, quantile, random);
     Ratios { throughput, p50: at(0.5), p99: at(0.99), p999: at(0.999), cpu_server, cpu_both }
-}
-
-/// What no calm closed loop may show.
-fn failures_of(runner: &Runner) -> Vec<String> {
-    let Runner { label, connections, made, .. } = runner;
-    let mut failures = Vec::new();
-    if connections.sum() != *made {
-        failures.push(format!(
-            "{label}: {made} connections made, but {} accounted for",
-            connections.sum()
-        ));
-    }
-    for category in Category::ALL {
-        let count = connections.of(category);
-        if category != Category::Served && count > 0 {
-            failures.push(format!("{label}: {count} connections {}", category.word()));
-        }
-    }
-    failures
 }

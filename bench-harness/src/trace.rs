@@ -48,6 +48,17 @@ impl Work {
     }
 }
 
+impl Work {
+    /// The shortest there is, in whole microseconds.
+    #[must_use]
+    pub fn shortest_us(self) -> u64 {
+        match self {
+            Self::Constant(work) | Self::Bimodal { short: work, .. } => microseconds(work),
+            Self::Exponential(_) => 0,
+        }
+    }
+}
+
 impl Shape {
     /// Arrivals that keep `workers` workers busy for the fraction `load` of the time.
     #[must_use]

@@ -86,6 +86,7 @@ fn wrong_usage_says_what_is_wanted_and_ends_with_2() {
         (&["compare", "--scenarios", "nonsense"], "short-connections"),
         (&["compare", "--workers", "0"], "--workers"),
         (&["compare", "--against", "nonsense"], "no strategy is called"),
+        (&["compare", "--scenarios=tail", "--runtime=tokio"], "cannot run on tokio"),
         (&["compare", "--clients=4", "--scenarios=uneven-work"], "--scenarios short-connections"),
         (&["nonsense"], "Usage"),
     ] {

@@ -10,7 +10,8 @@ use forkherd_bench::measure::ratio::{Interval, Ratio};
 use forkherd_bench::measure::share::Share;
 use forkherd_bench::report::machine::Machine;
 use forkherd_bench::report::{
-    EachKill, Ideal, Kills, Ratios, Report, Row, SCHEMA, Scenario, markdown, saved, terminal,
+    EachKill, Held, Hung, Ideal, Kills, Ratios, Report, Row, SCHEMA, Scenario, Tail, markdown,
+    saved, terminal,
 };
 
 fn tally(served: u64, taken: u64) -> Tally {
@@ -22,6 +23,53 @@ fn tally(served: u64, taken: u64) -> Tally {
 
 fn ratio(value: f64, low: f64, high: f64) -> Option<Ratio> {
     Some(Ratio { value, interval: Some(Interval { low, high }) })
+}
+
+fn tail() -> Row {
+    let tail = |figure: &str, over_ideal: &[f64], beyond| Tail {
+        figure: figure.to_owned(),
+        over_ideal: over_ideal.to_vec(),
+        beyond,
+    };
+    Row {
+        contestant: "reuseport:hash:bare".to_owned(),
+        tails: vec![
+            tail("exp 0.7 p99", &[1.01, 1.042, 1.02], 250),
+            tail("exp 0.9 p99", &[1.03], 250),
+            tail("bim 0.7 short p99", &[2.5, 12.25], 310),
+            tail("bim 0.7 p99.9", &[], 29),
+        ],
+        void: 2,
+        after_us: Some(71.0),
+        lag_p99_us: Some(812.0),
+        connections: tally(80_000, 0),
+        ..Row::default()
+    }
+}
+
+fn long_lived() -> Row {
+    let held = |how: &str, one, other| Held {
+        how: how.to_owned(),
+        share: Share::of(&BTreeMap::from([(0, one), (1, other)]), 2),
+    };
+    Row {
+        contestant: "reuseport:hash:bare".to_owned(),
+        held: vec![held("one by one", 5_000, 5_000), held("in bursts", 5_100, 4_900)],
+        connections: tally(21_000, 0),
+        ..Row::default()
+    }
+}
+
+fn hung() -> Row {
+    let hung =
+        |how: &str, delayed, held| Hung { how: how.to_owned(), requests: 8_000, delayed, held };
+    Row {
+        contestant: "reuseport:hash:bare".to_owned(),
+        hung: vec![hung("stopped", 1_001, 1), hung("looping", 1, 1)],
+        lag_p99_us: Some(812.0),
+        connections: tally(16_000, 0),
+        ..Row::default()
+    }
 }
 
 fn report() -> Report {
@@ -110,6 +158,9 @@ fn report() -> Report {
         scenarios: vec![
             scenario("short-connections", 40, vec![baseline, skewed], vec![]),
             scenario("worker-killed", 1, vec![killed, skipped], vec!["made up".to_owned()]),
+            scenario("tail", 3, vec![tail()], vec![]),
+            scenario("long-lived", 1, vec![long_lived()], vec![]),
+            scenario("worker-hung", 1, vec![hung()], vec![]),
         ],
     }
 }

@@ -17,7 +17,7 @@ use crate::apps::hello;
 const ANSWER_MAX: usize = 1024;
 
 /// Client addresses, 127.0.0.1 and up: 28,000 ports each, so that ports last.
-const SOURCES: u32 = 32;
+pub const SOURCES: u32 = 32;
 
 /// What an answer said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub(super) struct Connection {
     bytes: [u8; ANSWER_MAX],
     filled: usize,
     answer: Option<Answer>,
+    /// Kept open with nothing out on it: it cannot be late.
+    pub(super) idle: bool,
     /// When its life (or its current request) began.
     pub(super) since: Instant,
 }
@@ -84,8 +86,17 @@ impl Connection {
             _ => {}
         }
         let bytes = [0; ANSWER_MAX];
-        let answer = None;
-        Ok(Self { socket, request, sent: 0, connected: false, bytes, filled: 0, answer, since })
+        Ok(Self {
+            socket,
+            request,
+            sent: 0,
+            connected: false,
+            bytes,
+            filled: 0,
+            answer: None,
+            idle: false,
+            since,
+        })
     }
 
     /// Sends the same request again on this connection.

@@ -104,7 +104,9 @@ impl Driver {
         if self.looked.elapsed() >= GLANCE {
             self.looked = Instant::now();
             for (number, connection) in self.connections.iter().enumerate() {
-                let late = connection.as_ref().is_some_and(|one| one.since.elapsed() > DEADLINE);
+                let late = connection
+                    .as_ref()
+                    .is_some_and(|one| !one.idle && one.since.elapsed() > DEADLINE);
                 if late && !happened.iter().any(|(other, _)| *other == number) {
                     happened.push((number, Progress::Ended(End::TimedOut)));
                 }

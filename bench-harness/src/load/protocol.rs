@@ -32,6 +32,24 @@ pub enum Order {
         /// Requests on each of them.
         per_connection: u32,
     },
+    /// Opens connections, sends one request on each, and keeps them open.
+    Hold {
+        /// The server.
+        target: SocketAddrV4,
+        /// Connections in all.
+        connections: u32,
+        /// Opened at once; the next burst when all of the last were answered.
+        burst: u32,
+        /// Draws what [`Order::Churn`] closes.
+        seed: u64,
+    },
+    /// Of the connections held, closes some at random and opens as many anew.
+    Churn {
+        /// Connections in all.
+        connections: u32,
+        /// Closed and opened at a time.
+        step: u32,
+    },
     /// Open loop: each arrival at its time, come what may.
     Trace {
         /// The server.
@@ -75,6 +93,8 @@ pub enum Outcome {
     Opened,
     /// What [`Order::Short`] or [`Order::Requests`] measured.
     Slice(Slice),
+    /// What is open after [`Order::Hold`] or [`Order::Churn`].
+    Open(Open),
     /// What [`Order::Trace`] measured.
     Trace(Trace),
     /// The order could not be carried out.
@@ -97,6 +117,17 @@ pub struct Slice {
     pub tally: Tally,
     /// Answered requests by worker.
     pub workers: BTreeMap<u32, u64>,
+}
+
+/// Connections that are held open.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Open connections by worker.
+    pub workers: BTreeMap<u32, u64>,
+    /// All that were ever made, by how they ended; open ones, and those we closed, are *served*.
+    pub tally: Tally,
+    /// How many were ever made.
+    pub made: u64,
 }
 
 /// An open-loop block.

@@ -3,6 +3,8 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use super::ratio::select;
+
 /// Fewer samples than this beyond a percentile, and it is not printed: it would be an anecdote.
 pub const BEYOND_MIN: f64 = 30.0;
 
@@ -37,6 +39,20 @@ impl Latency {
         };
         Self { samples: histogram.len(), p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
     }
+}
+
+/// How many of `samples` lie beyond `quantile`.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "part of a count")]
+pub fn beyond(samples: u64, quantile: f64) -> u64 {
+    (to_f64(samples) * (1.0 - quantile) + 1e-6) as u64
+}
+
+/// The exact value below which the fraction `quantile` of `samples` lies; `None` where too few lie
+/// beyond.
+#[must_use]
+pub fn percentile(samples: &mut [u64], quantile: f64) -> Option<f64> {
+    enough(samples.len() as u64, quantile).then(|| select(samples, quantile))
 }
 
 /// Whether `samples` leave enough of them beyond `quantile`.

@@ -142,7 +142,7 @@ fn widespread(chunks: &[Vec<u64>], value: f64) -> bool {
 }
 
 /// The value below which the fraction `quantile` of `samples` (not empty) lies.
-fn select(samples: &mut [u64], quantile: f64) -> f64 {
+pub(super) fn select(samples: &mut [u64], quantile: f64) -> f64 {
     let index = index_of(samples.len(), quantile);
     to_f64(*samples.select_nth_unstable(index).1)
 }

@@ -1,7 +1,7 @@
 //! A reading of the figures in plain words; every sentence is derived from one of them.
 
 use super::tables::{per, thousands};
-use super::{Report, Row, Scenario};
+use super::{Hung, Report, Row, Scenario, Tail};
 use crate::contestant::BASELINE;
 use crate::measure::ratio::{Ratio, Verdict};
 
@@ -27,6 +27,8 @@ fn of_scenario(scenario: &Scenario, against: &str) -> Vec<String> {
         if let Some(ideal) = row.ideal.as_ref().and_then(|ideal| ideal.p99) {
             said.push(format!("p99 {ideal:.2} times that of an ideal central queue"));
         }
+        said.extend(worst_tail(row));
+        said.extend(row.hung.iter().map(waited));
         if let Some(sentence) = skew(row) {
             said.push(sentence);
         }
@@ -51,6 +53,25 @@ fn cost(ratio: Ratio, unit: &str, against: &str) -> Option<String> {
         Verdict::More => format!("{percent:.0} % more server CPU per {unit} than {against}"),
         Verdict::Less => format!("{percent:.0} % less server CPU per {unit} than {against}"),
     })
+}
+
+/// The worst of all tails.
+fn worst_tail(row: &Row) -> Option<String> {
+    let worst = |tail: &Tail| Some((tail.worst()?, tail.figure.clone()));
+    let tails = row.tails.iter().filter_map(worst);
+    let (worst, figure) = tails.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    Some(format!("at worst {worst:.2} times an ideal central queue ({figure})"))
+}
+
+/// Who waited for a hung worker without need.
+fn waited(hung: &Hung) -> String {
+    format!(
+        "with a worker {}, {} of {} requests were delayed by over 1 s beside the {} it held",
+        hung.how,
+        thousands(hung.beside()),
+        thousands(hung.requests),
+        thousands(hung.held)
+    )
 }
 
 /// A worker with at least twice its share is worth a word.

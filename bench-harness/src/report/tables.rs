@@ -1,16 +1,20 @@
 //! From the report to grids of strings: which figures stand where, and in what form.
 
 use super::grid::{Grid, NONE};
-use super::{Ratios, Row, Scenario};
+use super::{Held, Hung, Ratios, Row, Scenario, Tail};
 use crate::load::category::Category;
 use crate::measure::latency::to_f64;
-use crate::measure::ratio::{Ratio, Verdict};
+use crate::measure::ratio::{Ratio, Verdict, median};
 
 /// All grids of a scenario, empty ones left out.
 #[must_use]
 pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
     let all = [
         measured(scenario),
+        tails(scenario),
+        generator(scenario),
+        held(scenario),
+        hung(scenario),
         on_the_server(scenario),
         cost_ratios(scenario, against),
         latency_ratios(scenario, against),
@@ -70,6 +74,71 @@ fn measured(scenario: &Scenario) -> Grid {
     };
     let title = format!("Measured (latency; CPU in µs per {}{spread})", scenario.unit);
     Grid::of(&title, &columns, rows(scenario, cells))
+}
+
+/// Percentiles over those of the ideal.
+fn tails(scenario: &Scenario) -> Grid {
+    let names = scenario.rows.iter().find(|row| !row.tails.is_empty());
+    let names = names.iter().flat_map(|row| row.tails.iter().map(|tail| &*tail.figure));
+    let columns: Vec<&str> = std::iter::once("contestant").chain(names).collect();
+    let cells = |row: &Row| {
+        let cell = |tail: &Tail| match (median(&mut tail.over_ideal.clone()), tail.worst()) {
+            (Some(median), Some(worst)) => format!("{median:.2} ({worst:.2})"),
+            _ => NONE.to_owned(),
+        };
+        (!row.tails.is_empty()).then(|| row.tails.iter().map(cell).collect())
+    };
+    let title = "Latency over that of the ideal: median over traces (worst trace)";
+    Grid::of(title, &columns, rows(scenario, cells))
+}
+
+/// How good the tails are.
+fn generator(scenario: &Scenario) -> Grid {
+    let columns = ["contestant", "generator's lag p99", "void blocks", "fewest samples beyond"];
+    let cells = |row: &Row| {
+        let fewest = row.tails.iter().map(|tail| tail.beyond).min()?;
+        Some(vec![time(row.lag_p99_us), row.void.to_string(), thousands(fewest)])
+    };
+    Grid::of("The blocks (lag of the worst one kept)", &columns, rows(scenario, cells))
+}
+
+/// Open connections over workers. Four digits: the last one is what one looks for.
+fn held(scenario: &Scenario) -> Grid {
+    let hows = scenario.rows.iter().find(|row| !row.held.is_empty());
+    let hows = hows.iter().flat_map(|row| row.held.iter().map(|held| &*held.how));
+    let columns: Vec<&str> = std::iter::once("contestant").chain(hows).collect();
+    let cells = |row: &Row| {
+        let cell = |held: &Held| match (held.share.max_over_mean, held.share.jain) {
+            (Some(max), Some(jain)) => format!("{max:.3} · {jain:.4}"),
+            _ => NONE.to_owned(),
+        };
+        (!row.held.is_empty()).then(|| row.held.iter().map(cell).collect())
+    };
+    let title = "Open connections per worker: max/mean · Jain";
+    Grid::of(title, &columns, rows(scenario, cells))
+}
+
+/// Who waited while a worker hung.
+fn hung(scenario: &Scenario) -> Grid {
+    let hows = scenario.rows.iter().find(|row| !row.hung.is_empty());
+    let hows = hows.iter().flat_map(|row| {
+        let heads = |hung: &Hung| {
+            let how = &hung.how;
+            [format!("{how}: over 1 s"), "held".to_owned(), "beside".to_owned()]
+        };
+        row.hung.iter().flat_map(heads)
+    });
+    let lag = std::iter::once("lag p99".to_owned());
+    let columns: Vec<String> =
+        std::iter::once("contestant".to_owned()).chain(hows).chain(lag).collect();
+    let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+    let cells = |row: &Row| {
+        let cells = |hung: &Hung| [hung.delayed, hung.held, hung.beside()].map(thousands);
+        let lag = std::iter::once(time(row.lag_p99_us));
+        (!row.hung.is_empty()).then(|| row.hung.iter().flat_map(cells).chain(lag).collect())
+    };
+    let title = "Requests delayed by over 1 s: held by the hung worker, and others beside them";
+    Grid::of(title, &columns, rows(scenario, cells))
 }
 
 /// What a unit costs the server beside CPU time.

@@ -1,0 +1,67 @@
+//! How many files a process may have open, raised as far as it is allowed while a value lives.
+
+use anyhow::bail;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// A raised limit of open files; what is started meanwhile inherits it. Dropping it restores the former
+/// one for this process.
+#[derive(Debug)]
+pub struct Raised {
+    before: (u64, u64),
+}
+
+impl Raised {
+    /// Raises the soft limit to the hard one.
+    ///
+    /// # Errors
+    /// The hard one is lower than `needed`: what `who` needs, and what to do.
+    pub fn to_hard(needed: u64, who: &str) -> anyhow::Result<Self> {
+        let before = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let (_, hard) = before;
+        if let Some(message) = too_low(needed, hard, who) {
+            bail!(message);
+        }
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok(Self { before })
+    }
+}
+
+/// What to say if `hard` is lower than `needed`.
+fn too_low(needed: u64, hard: u64, who: &str) -> Option<String> {
+    (hard < needed).then(|| {
+        format!(
+            "{who} needs up to {needed} open files in one process, and the hard limit is {hard}: \
+             raise it (as root: ulimit -Hn {needed}), or ask for fewer connections by --clients"
+        )
+    })
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        // To lower the soft limit is always allowed.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, self.before.0, self.before.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_low_a_limit_is_one_sentence_that_says_what_to_do() {
+        assert_eq!(too_low(10_000, 10_000, "it"), None);
+        let said = too_low(10_001, 4_096, "long-lived").unwrap();
+        assert!(said.contains("hard limit is 4096") && said.contains("ulimit -Hn 10001"), "{said}");
+        assert!(Raised::to_hard(u64::MAX, "it").is_err());
+    }
+
+    #[test]
+    fn the_limit_is_restored() {
+        let limits = || getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        let before = limits();
+        let raised = Raised::to_hard(1, "it").unwrap();
+        assert_eq!(limits().0, before.1);
+        drop(raised);
+        assert_eq!(limits(), before);
+    }
+}
