@@ -12,6 +12,7 @@ use crate::load::Handle;
 use crate::load::protocol::{Arrival, Order, Trace};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
 use crate::measure::latency::{Latency, to_f64};
+use crate::scaler::{Scaled, Scaler};
 use crate::scenario::Context;
 use crate::server::Server;
 use crate::stopper::{Hang, Stopper};
@@ -29,6 +30,8 @@ pub enum Fault {
     None,
     /// One is killed about so often.
     Kill(Duration),
+    /// All slots but one are taken away and given back, so many times.
+    Scale(u32),
     /// One is stopped.
     Stop {
         /// When, from the start.
@@ -66,6 +69,8 @@ pub struct Played {
     pub used: Option<Usage>,
     /// What kills cost.
     pub toll: Option<Toll>,
+    /// What came of scaling.
+    pub scaled: Option<Scaled>,
     /// Who was stopped.
     pub hang: Option<Hang>,
     /// What the server's strategy wants known.
@@ -129,6 +134,13 @@ impl Block<'_> {
                 let toll = killer.finish()?;
                 played.failures.extend(toll.failures.iter().cloned());
                 played.toll = Some(toll);
+            }
+            Fault::Scale(cycles) => {
+                let mut scaler = Scaler::new(&mut server, workers, cycles, self.length);
+                played.trace = load.trace(&order, self.length, || scaler.glance())?;
+                let scaled = scaler.finish();
+                played.failures.extend(scaled.failures.iter().cloned());
+                played.scaled = Some(scaled);
             }
             Fault::Stop { at, length } => {
                 let mut stopper =

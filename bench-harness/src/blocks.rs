@@ -62,8 +62,17 @@ pub struct Plan {
     pub load: f64,
     /// What each worker runs.
     pub runtime: Runtime,
-    /// Mean time between kills of workers, if workers are killed.
-    pub kills: Option<Duration>,
+    /// What is done to the workers.
+    pub fault: Fault,
+    /// The length of a block if nothing is asked for; else what fits the time.
+    pub block: Option<Duration>,
+}
+
+impl Plan {
+    /// Whether workers are killed.
+    fn kills(&self) -> bool {
+        matches!(self.fault, Fault::Kill(_))
+    }
 }
 
 /// What one contestant did over all rounds.
@@ -82,6 +91,7 @@ struct Runner {
     after_us: Vec<f64>,
     lags_ns: Vec<u64>,
     kills: Kills,
+    cycles: u32,
     remarks: Vec<String>,
     failures: Vec<String>,
 }
@@ -96,7 +106,8 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
     let (running, skipped): (Vec<_>, Vec<_>) =
         context.contestants.iter().partition(|contestant| obstacle(contestant, plan).is_none());
     let rounds = context.asked.seeds.or(context.reps);
-    let (rounds, length) = schedule(context.budget, running.len(), rounds, context.asked.block);
+    let (rounds, length) =
+        schedule(context.budget, running.len(), rounds, context.asked.block.or(plan.block));
     let rounds = if running.is_empty() { 0 } else { rounds };
     let shape = Shape::at_load(plan.load, context.workers, plan.work, length);
 
@@ -107,7 +118,7 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
         let seed = trace_seed(context.seed, round);
         seeds.push(seed);
         let arrivals = shape.draw(seed)?;
-        let fault = plan.kills.map_or(Fault::None, Fault::Kill);
+        let fault = plan.fault;
         let runtime = plan.runtime;
         let options = &[];
         let block = Block { context, runtime, arrivals: &arrivals, length, seed, fault, options };
@@ -198,8 +209,8 @@ pub(crate) fn ideal_ns(
 
 /// Why a contestant cannot take part.
 fn obstacle(contestant: &Contestant, plan: &Plan) -> Option<String> {
-    if plan.kills.is_some() && contestant.launch == Launch::Baseline {
-        Some("it has no supervisor to replace a killed worker".to_owned())
+    if plan.fault != Fault::None && contestant.launch == Launch::Baseline {
+        Some("it has no supervisor that starts and ends workers".to_owned())
     } else if contestant.runtimes.contains(&plan.runtime) {
         None
     } else {
@@ -254,6 +265,7 @@ impl Runner {
             self.cpu_server_us.push(to_f64(used.total_ns()) / 1e3 / served);
             self.cpu_both_us.push(to_f64(used.total_ns() + trace.cpu_ns) / 1e3 / served);
         }
+        self.cycles += played.scaled.as_ref().map_or(0, |scaled| scaled.cycles);
         if let Some(toll) = &played.toll {
             settle(toll, arrivals, &played, &mut self.kills);
         }
@@ -298,11 +310,11 @@ fn row(contestant: &Contestant, runner: &Runner, plan: &Plan, workers: u32) -> R
     let ideal = Latency::of(runner.ideal_ns.iter().copied());
     let over = |own: Option<f64>, ideal: Option<f64>| Some(own? / ideal?);
     let lag = Latency::of(runner.lags_ns.iter().copied());
-    let kills = plan.kills.map(|_| runner.kills);
+    let kills = plan.kills().then_some(runner.kills);
     Row {
         contestant: contestant.label(),
-        // With kills the ideal, which loses nothing, is no yardstick.
-        ideal: plan.kills.is_none().then(|| Ideal {
+        // With faults the ideal, which has none, is no yardstick.
+        ideal: (plan.fault == Fault::None).then(|| Ideal {
             p50: over(latency.p50_us, ideal.p50_us),
             p99: over(latency.p99_us, ideal.p99_us),
             p999: over(latency.p999_us, ideal.p999_us),
@@ -315,6 +327,7 @@ fn row(contestant: &Contestant, runner: &Runner, plan: &Plan, workers: u32) -> R
         share: Share::of(&runner.busy_us, workers),
         connections: runner.connections.clone(),
         kills,
+        cycles: (runner.cycles > 0).then_some(runner.cycles),
         lag_p99_us: lag.p99_us,
         ..Row::default()
     }
@@ -336,7 +349,7 @@ fn ratios(runner: &Runner, yardstick: &Runner, random: &mut SmallRng) -> Ratios 
 }
 
 /// A late generator measures itself, or the machine's other work.
-fn lag_caution(rows: &[Row]) -> Option<String> {
+pub(crate) fn lag_caution(rows: &[Row]) -> Option<String> {
     let late: Vec<String> = rows
         .iter()
         .filter_map(|row| {
@@ -371,7 +384,7 @@ fn failures_of(row: &Row, runner: &Runner, plan: &Plan) -> Vec<String> {
     let never = |category| match category {
         Category::Served => false,
         Category::Other => true,
-        _ => plan.kills.is_none(),
+        _ => !plan.kills(),
     };
     for category in Category::ALL.into_iter().filter(|&category| never(category)) {
         let count = connections.of(category);
@@ -418,7 +431,8 @@ mod tests {
                 work: Work::Constant(Duration::from_millis(1)),
                 load: 0.5,
                 runtime: Runtime::Blocking,
-                kills: kills.map(|_| Duration::from_millis(100)),
+                fault: kills.map_or(Fault::None, |_| Fault::Kill(Duration::from_millis(100))),
+                block: None,
             };
             let mut runner = Runner { made: 3, ..Runner::default() };
             categories.iter().for_each(|&category| runner.connections.count(category));

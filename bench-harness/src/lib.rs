@@ -21,6 +21,7 @@ pub mod block;
 pub mod blocks;
 pub mod killer;
 pub mod roster;
+pub mod scaler;
 pub mod scenario;
 pub mod slices;
 pub mod stopper;

@@ -138,6 +138,9 @@ pub struct Row {
     /// Who waited while a worker hung, for each way to hang.
     #[serde(default)]
     pub hung: Vec<Hung>,
+    /// Times that all slots but one were taken away and given back.
+    #[serde(default)]
+    pub cycles: Option<u32>,
     /// How late the generator was, 99th percentile, in microseconds (open loop).
     pub lag_p99_us: Option<f64>,
 }

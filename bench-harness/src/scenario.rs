@@ -3,6 +3,7 @@
 
 mod keep_alive;
 mod long_lived;
+mod scaling;
 pub mod short_connections;
 mod tail;
 mod uneven_work;
@@ -40,6 +41,8 @@ pub enum Kind {
     LongLived,
     /// A worker is stopped, or loops: who waits.
     WorkerHung,
+    /// Slots are taken away and given back under load: who is reset.
+    Scaling,
 }
 
 /// How the load of a scenario is made.
@@ -57,7 +60,7 @@ impl Kind {
         [Self::ShortConnections, Self::KeepAlive, Self::UnevenWork, Self::WorkerKilled];
 
     /// All of them, in the order they run.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ShortConnections,
         Self::KeepAlive,
         Self::UnevenWork,
@@ -65,6 +68,7 @@ impl Kind {
         Self::Tail,
         Self::LongLived,
         Self::WorkerHung,
+        Self::Scaling,
     ];
 
     /// The name on the command line and in reports.
@@ -78,6 +82,7 @@ impl Kind {
             Self::Tail => "tail",
             Self::LongLived => "long-lived",
             Self::WorkerHung => "worker-hung",
+            Self::Scaling => "scaling",
         }
     }
 
@@ -109,6 +114,10 @@ impl Kind {
                 "a worker stopped, or looping, for 5 s at 800 requests/s, open loop: who waits (not \
                  in the default list)"
             }
+            Self::Scaling => {
+                "50 times down to one slot and back under load, open loop: who is reset (not in the \
+                 default list)"
+            }
         }
     }
 
@@ -117,7 +126,11 @@ impl Kind {
     pub fn load(self) -> Loop {
         match self {
             Self::ShortConnections | Self::KeepAlive | Self::LongLived => Loop::Closed,
-            Self::UnevenWork | Self::WorkerKilled | Self::Tail | Self::WorkerHung => Loop::Open,
+            Self::UnevenWork
+            | Self::WorkerKilled
+            | Self::Tail
+            | Self::WorkerHung
+            | Self::Scaling => Loop::Open,
         }
     }
 
@@ -125,7 +138,7 @@ impl Kind {
     #[must_use]
     pub fn runtimes(self) -> &'static [Runtime] {
         match self {
-            Self::ShortConnections | Self::WorkerKilled | Self::WorkerHung => {
+            Self::ShortConnections | Self::WorkerKilled | Self::WorkerHung | Self::Scaling => {
                 &[Runtime::Blocking, Runtime::Tokio]
             }
             Self::KeepAlive | Self::LongLived => &[Runtime::Tokio],
@@ -143,6 +156,7 @@ impl Kind {
         let seeds = |own| asked.seeds.map_or(own, NonZeroU32::get);
         Duration::from_millis(match (self, quick) {
             (Self::Tail, _) => return tail::budget(contestants, seeds(tail::SEEDS), asked.block),
+            (Self::Scaling, _) => return scaling::budget(contestants, seeds(1), asked.block),
             (Self::LongLived, _) => return long_lived::budget(contestants),
             (Self::WorkerHung, _) => {
                 return worker_hung::budget(contestants, seeds(1), asked.block);
@@ -170,6 +184,7 @@ impl Kind {
             Self::Tail => tail::run(context),
             Self::LongLived => long_lived::run(context),
             Self::WorkerHung => worker_hung::run(context),
+            Self::Scaling => scaling::run(context),
         }
     }
 }

@@ -165,6 +165,7 @@ fn as_event(notice: &Notice<'_>, pids: &BTreeMap<WorkerId, i32>) -> Option<serve
             let (slot, generation, pid) = who(worker);
             server::Notice::Recovered { slot, generation, pid }
         }
+        Notice::Scaled { workers } => server::Notice::Scaled { workers: *workers },
         Notice::Remark { text } => server::Notice::Remark { text: (*text).to_owned() },
         Notice::Exited { worker, counts, status, .. } => {
             let (slot, generation, pid) = who(worker);

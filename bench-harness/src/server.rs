@@ -89,6 +89,11 @@ pub enum Notice {
         /// Its process id.
         pid: i32,
     },
+    /// So many workers there are to be from now on.
+    Scaled {
+        /// How many.
+        workers: u32,
+    },
     /// What the strategy wants known.
     Remark {
         /// A sentence.

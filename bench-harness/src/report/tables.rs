@@ -15,6 +15,7 @@ pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
         generator(scenario),
         held(scenario),
         hung(scenario),
+        scaled(scenario),
         on_the_server(scenario),
         cost_ratios(scenario, against),
         latency_ratios(scenario, against),
@@ -139,6 +140,18 @@ fn hung(scenario: &Scenario) -> Grid {
     };
     let title = "Requests delayed by over 1 s: held by the hung worker, and others beside them";
     Grid::of(title, &columns, rows(scenario, cells))
+}
+
+/// How often slots went and came.
+fn scaled(scenario: &Scenario) -> Grid {
+    let columns = ["contestant", "cycles", "served", "failed"];
+    let cells = |row: &Row| {
+        let (cycles, connections) = (row.cycles?, &row.connections);
+        let served = connections.of(Category::Served);
+        let counts = [served, connections.sum() - served].map(thousands);
+        Some(std::iter::once(cycles.to_string()).chain(counts).collect())
+    };
+    Grid::of("Down to one slot and back", &columns, rows(scenario, cells))
 }
 
 /// What a unit costs the server beside CPU time.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::block::Fault;
 use crate::blocks::{self, Plan};
 use crate::report::Scenario;
 use crate::trace::Work;
@@ -30,7 +31,8 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         work: Work::Exponential(MEAN),
         load: LOAD,
         runtime: context.runtime(Kind::UnevenWork),
-        kills: None,
+        fault: Fault::None,
+        block: None,
     };
     blocks::run(context, &plan)
 }

@@ -10,6 +10,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 
 use crate::block::{Block, Fault, Played, trace_seed};
+use crate::blocks::lag_caution;
 use crate::contestant::{Contestant, Launch};
 use crate::load::Handle;
 use crate::load::category::Tally;
@@ -154,9 +155,9 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         rounds,
         seeds,
         spread: String::new(),
+        cautions: lag_caution(&rows).into_iter().collect(),
         rows,
         notes,
-        cautions: Vec::new(),
         failures,
     })
 }

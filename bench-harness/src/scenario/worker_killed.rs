@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::block::Fault;
 use crate::blocks::{self, Plan};
 use crate::report::Scenario;
 use crate::trace::Work;
@@ -32,7 +33,8 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
         work: Work::Constant(WORK),
         load: LOAD,
         runtime: context.runtime(Kind::WorkerKilled),
-        kills: Some(INTERVAL),
+        fault: Fault::Kill(INTERVAL),
+        block: None,
     };
     blocks::run(context, &plan)
 }
