@@ -112,6 +112,22 @@ impl Registry {
                 make: || Box::new(Handoff::idle()),
             },
             Entry {
+                name: "handoff",
+                variant: "pull",
+                line: "one channel for all, idle workers take the oldest; the ideal queue for blocking \
+                       workers, who is chosen is nobody's choice",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::pull()),
+            },
+            Entry {
+                name: "handoff",
+                variant: "eager",
+                line: "the bad example: each worker in turn, busy or not; a connection waits behind a \
+                       busy worker while others idle",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::eager()),
+            },
+            Entry {
                 name: "reuseport",
                 variant: "hash",
                 line: "a listener per worker, the kernel hashes clients over them; cheap and even in \

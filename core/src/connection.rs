@@ -106,6 +106,12 @@ impl Meter {
         }
     }
 
+    /// Connections this worker has taken and not finished, in all its lanes.
+    #[must_use]
+    pub fn in_service(&self) -> u32 {
+        self.0.board.in_service()
+    }
+
     pub(crate) fn board(&self) -> &OwnBoard {
         &self.0.board
     }

@@ -1,30 +1,53 @@
-//! The worker's side: it receives connections from a channel of its own.
+//! The worker's side of a channel of its own.
 
+use std::collections::VecDeque;
 use std::io;
 
 use forkherd_core::{
-    Acceptor, Connection, Inherited, Interest, Leaving, Load, Meter, Source, SourceId, Wake,
+    Acceptor, Connection, Inherited, Interest, Leaving, Load, Source, SourceId, Waiter, Wake,
 };
 
 use crate::CHANNEL;
-use crate::channel::{Received, receive};
+use crate::channel::{BATCH, Received, Wait};
+use crate::inbox::Inbox;
 
 #[derive(Debug)]
 pub(crate) struct HandoffAcceptor {
     /// One: the channel.
     sources: [Source; 1],
-    meter: Meter,
-    listeners: usize,
+    inbox: Inbox,
+    /// Received, counted as taken, and not served yet: the rest of a message.
+    pending: VecDeque<Connection>,
+    headroom: Headroom,
+    /// Whether this worker may wait in `recvmsg(2)` itself.
+    waits: bool,
 }
 
 impl HandoffAcceptor {
-    pub(crate) fn open(inherited: &Inherited) -> io::Result<Self> {
+    /// `unreceived`: how many connections may be in the channel of a worker that gets several in one
+    /// message.
+    pub(crate) fn open(inherited: &Inherited, unreceived: Option<u32>) -> io::Result<Self> {
         let fd = inherited.descriptor(CHANNEL)?;
         Ok(Self {
             sources: [Source { fd, wake: Wake::Private }],
-            meter: inherited.meter().clone(),
-            listeners: inherited.listeners(),
+            inbox: Inbox::new(inherited),
+            pending: VecDeque::new(),
+            headroom: Headroom::for_batches(unreceived),
+            waits: inherited.runtime().is_one_at_a_time(),
         })
+    }
+
+    /// Receives one message; `None` at end-of-file.
+    fn receive(&mut self, wait: Wait) -> io::Result<Option<Connection>> {
+        let pending = &mut self.pending;
+        let keep = |connection| pending.push_back(connection);
+        match self.inbox.receive(&self.sources[0].fd, wait, keep)? {
+            Received::End => Ok(None),
+            // At least one; were it none, there would be nothing now.
+            Received::Parcels(_) => {
+                self.pending.pop_front().map(Some).ok_or(io::ErrorKind::WouldBlock.into())
+            }
+        }
     }
 }
 
@@ -35,21 +58,112 @@ impl Acceptor for HandoffAcceptor {
 
     /// Without room a received descriptor would vanish in silence (`MSG_CTRUNC`), so nothing is received.
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
+        if let Some(is_short) = self.headroom.changes(load.room) {
+            self.inbox.meter().close_gate(is_short);
+        }
         interest.set(0, load.room > 0);
+        if !self.pending.is_empty() {
+            interest.now();
+        }
     }
 
     fn woken(&mut self, _ready: &[SourceId]) {}
 
     fn try_accept(&mut self) -> io::Result<Option<Connection>> {
-        match receive(&self.sources[0].fd)? {
-            Received::Parcel(parcel) => {
-                let listener = usize::from(parcel.note.listener).min(self.listeners - 1);
-                Ok(Some(self.meter.begin(parcel.socket, parcel.note.peer, listener)))
-            }
-            Received::End => Ok(None),
+        match self.pending.pop_front() {
+            Some(connection) => Ok(Some(connection)),
+            None => self.receive(Wait::Not),
         }
     }
 
     /// The supervisor closes its end, and then there is an end to what comes.
     fn close(&mut self, _leaving: Leaving) {}
+
+    fn waiter(&mut self) -> Option<&mut dyn Waiter> {
+        if self.waits { Some(self) } else { None }
+    }
+}
+
+/// Nobody has to call this worker away: to be retired, and to lose its supervisor, are ends of its
+/// channel, and there is nothing else it would have to do.
+impl Waiter for HandoffAcceptor {
+    fn accept_waiting(&mut self) -> io::Result<Option<Connection>> {
+        if self.inbox.meter().in_service() > 0 {
+            // The handler keeps connections beyond its call: only the runtime knows how many there is
+            // room for.
+            self.waits = false;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.receive(Wait::ForEver)
+    }
+}
+
+/// Whether a worker has room for whole batches.
+///
+/// A message whose descriptors find no room is lost, so whoever sends it has to know. A worker whose room
+/// gets short says so (it closes its gate) while it still has room for all that may be in its channel
+/// already, and from then on it is sent one connection in each message. What it had not yet said when a
+/// message was sent is within its credits, and these are what the room is short of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Headroom {
+    /// Short is less than this. 0: it never gets a batch.
+    enough: u32,
+    is_short: bool,
+}
+
+impl Headroom {
+    fn for_batches(unreceived: Option<u32>) -> Self {
+        let batch = u32::try_from(BATCH).unwrap_or(u32::MAX);
+        Self { enough: unreceived.map_or(0, |most| most.saturating_add(batch)), is_short: false }
+    }
+
+    /// `Some` if that is new.
+    fn changes(&mut self, room: u32) -> Option<bool> {
+        // Back only with some to spare: each change for the worse wakes the supervisor.
+        let enough = if self.is_short { self.enough.saturating_mul(2) } else { self.enough };
+        let is_short = room < enough;
+        let changed = is_short != self.is_short;
+        self.is_short = is_short;
+        changed.then_some(is_short)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The supervisor sends batches as long as it sees an open gate and credit; what is in the channel
+        /// when the gate closes finds room, whatever comes and goes.
+        #[test]
+        fn a_batch_never_finds_too_little_room(
+            credits in 1_u32..40, total in 1_u32..200,
+            steps in proptest::collection::vec((any::<bool>(), 1_u32..17, 0_u32..40), 1..200),
+        ) {
+            let mut headroom = Headroom::for_batches(Some(credits));
+            let mut gate = headroom.changes(total).unwrap_or(false);
+            let mut room = total;
+            let mut channel: VecDeque<u32> = VecDeque::new();
+            for (receives, size, ended) in steps {
+                if receives {
+                    room = (room + ended).min(total);
+                    // `arm` comes before each receive, and says so before it receives.
+                    gate = headroom.changes(room).unwrap_or(gate);
+                    if room > 0 && let Some(count) = channel.pop_front() {
+                        prop_assert!(count <= room, "{count} for {room}");
+                        room -= count;
+                    }
+                } else {
+                    let queued: u32 = channel.iter().sum();
+                    let most = if gate { 1 } else { 16 };
+                    let count = size.min(most).min(credits - queued);
+                    if count > 0 {
+                        channel.push_back(count);
+                    }
+                }
+            }
+        }
+    }
 }

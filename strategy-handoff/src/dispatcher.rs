@@ -1,46 +1,43 @@
 //! The supervisor's side: accepts, picks, sends, and takes back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
-use forkherd_core::{
-    Dispatcher, Interest, Kick, Listener, Source, SourceId, View, Wake, WorkerId, queue_len,
-};
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
+use forkherd_core::{Dispatcher, Interest, Kick, Listener, Source, SourceId, View, WorkerId};
 
-use crate::channel::{Channel, NOBODY, Note, Parcel};
+use crate::channel::{BATCH, Channel, Parcel};
+use crate::gate::Gate;
 use crate::pick::{Candidate, Pick};
+use crate::refusal::Refusal;
 
 /// Where connections come from, where they can go, and those that are on neither side.
 ///
 /// A worker is given no more than its [`Credit`]. When nobody has any left, what waits waits in the
 /// listener's backlog, where it costs nothing; workers are asked to kick whenever they free some
-/// (*starving*), and the listener is not watched until it was once found empty again.
+/// (*starving*).
 #[derive(Debug)]
 pub(crate) struct Routes {
-    listeners: Vec<Source>,
-    routes: BTreeMap<WorkerId, Route>,
+    gate: Gate,
+    /// In the order of worker ids.
+    routes: Vec<Route>,
     /// Could not be sent: the first to go.
     held: VecDeque<Parcel>,
     /// Channels of workers that are gone, with what these had not received.
     left_behind: VecDeque<Channel>,
+    /// Somebody is stopped and may have a queue.
+    somebody_gives_back: bool,
     policy: Box<dyn Pick>,
+    refusal: Refusal,
     credit: Credit,
-    flags: SocketFlags,
-    /// Nobody had credit when last asked: the listeners are not watched.
-    starving: bool,
     /// When workers are asked to kick.
     kick: Option<Kick>,
-    /// Room has come back: look at the listeners without being told.
-    look: bool,
-    /// How many more to accept before the service ends.
-    left_to_take: Option<u32>,
-    /// Reused from one pick to the next.
-    candidates: Vec<Candidate>,
-    candidate_workers: Vec<WorkerId>,
+    /// Where the last look found room: the next one begins there.
+    roomy: usize,
+    /// Reused from one wake-up to the next.
+    table: Table,
+    /// Routes with something to send.
+    picked: Vec<usize>,
 }
 
 /// How much a worker may have of ours.
@@ -61,10 +58,20 @@ impl Credit {
             Self::Unreceived(_) => Kick::OnTaken,
         }
     }
+
+    /// Most that may be queued for a worker that is sent several connections in one message. `None`:
+    /// none is. One that serves one at a time would keep the rest of a message from its siblings.
+    pub(crate) fn batched(self) -> Option<u32> {
+        match self {
+            Self::Unreceived(most) if most > 1 => Some(most),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Route {
+    worker: WorkerId,
     channel: Channel,
     view: View,
     assigned: u64,
@@ -75,27 +82,124 @@ struct Route {
     /// Admitted, not stopped, not retired.
     is_open: bool,
     is_retired: bool,
+    /// Picked for it, and sent before the dispatcher returns.
+    outgoing: Vec<Parcel>,
 }
 
 impl Route {
-    /// The worker's own counters are clamped: it may lie, but to nobody's harm but its own.
-    fn load(&self) -> u64 {
-        self.assigned - self.view.completed().min(self.assigned)
-    }
-
-    fn has_room(&self, credit: Credit) -> bool {
+    /// How many connections it may be given. The worker's own counters are clamped: it may lie, but to
+    /// nobody's harm but its own.
+    fn room(&self, credit: Credit) -> u32 {
+        if !self.is_open {
+            return 0;
+        }
         let (done, most) = match credit {
             Credit::Unfinished(most) => (self.view.completed(), most),
             Credit::Unreceived(most) => (self.view.taken(), most),
         };
-        self.is_open
-            && self.assigned - done.min(self.assigned) < u64::from(most)
-            && self.full_at.is_none_or(|received| self.view.taken() > received)
+        let used = self.assigned - done.min(self.assigned);
+        if self.full_at.is_some_and(|received| self.view.taken() <= received) {
+            return 0;
+        }
+        most.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+    }
+
+    /// Connections it was given and has not finished.
+    fn load(&self) -> u64 {
+        self.assigned - self.view.completed().min(self.assigned)
     }
 
     /// Whether the worker has received all that was sent to it.
     fn is_empty(&self) -> bool {
         self.view.taken() >= self.assigned
+    }
+
+    /// It was picked for this connection.
+    fn put(&mut self, parcel: Parcel, index: usize, picked: &mut Vec<usize>) {
+        if self.outgoing.is_empty() {
+            picked.push(index);
+        }
+        self.outgoing.push(parcel);
+    }
+
+    /// Sends what was picked for it, and says how many.
+    ///
+    /// # Errors
+    /// As [`Channel::send`]. What could not be sent is in `held`, in its order.
+    fn send(&mut self, credit: Credit, held: &mut VecDeque<Parcel>) -> io::Result<u32> {
+        // A closed gate: its descriptors are short, and a message whose descriptors find no room is lost.
+        let batches = credit.batched().is_some() && !self.view.gate_is_closed();
+        let size = if batches { BATCH } else { 1 };
+        let mut sent = 0;
+        let mut result = Ok(());
+        while sent < self.outgoing.len() {
+            let end = self.outgoing.len().min(sent + size);
+            if let Err(error) = self.channel.send_all(&self.outgoing[sent..end]) {
+                if error.kind() == io::ErrorKind::WouldBlock {
+                    // Full although it has credit: the socket holds less. Somebody else, or later.
+                    self.full_at = Some(self.view.taken());
+                } else {
+                    result = Err(error);
+                }
+                break;
+            }
+            sent = end;
+        }
+        self.assigned += sent as u64;
+        for parcel in self.outgoing.drain(sent..).rev() {
+            held.push_front(parcel);
+        }
+        // Our copies are closed here, at once: the client shall see the worker's close.
+        self.outgoing.clear();
+        // Never more than a batch's worth of messages.
+        result.map(|()| u32::try_from(sent).unwrap_or(u32::MAX))
+    }
+}
+
+/// Who may be picked, while a wake-up lasts.
+#[derive(Debug, Default)]
+struct Table {
+    candidates: Vec<Candidate>,
+    /// For each candidate its route, and how many more that may be given.
+    seats: Vec<(usize, u32)>,
+    room: u32,
+    /// Somebody has not received what it was sent.
+    is_behind: bool,
+}
+
+impl Table {
+    /// Looks at every worker's board, once.
+    fn fill(&mut self, routes: &[Route], credit: Credit) {
+        self.candidates.clear();
+        self.seats.clear();
+        self.room = 0;
+        self.is_behind = false;
+        for (index, route) in routes.iter().enumerate() {
+            self.is_behind |= !route.is_empty();
+            let room = route.room(credit);
+            if room > 0 {
+                self.candidates.push(Candidate::new(route.worker.slot, route.load()));
+                self.seats.push((index, room));
+                self.room = self.room.saturating_add(room);
+            }
+        }
+    }
+
+    /// Has the policy choose a route for a connection. There is room.
+    fn pick(&mut self, policy: &mut dyn Pick, parcel: &Parcel) -> usize {
+        let index = policy.pick(&self.candidates, parcel.note.peer);
+        let index = if index < self.seats.len() { index } else { 0 };
+        let (route, room) = &mut self.seats[index];
+        let route = *route;
+        *room -= 1;
+        self.room -= 1;
+        if *room == 0 {
+            self.seats.remove(index);
+            self.candidates.remove(index);
+        } else {
+            self.candidates[index].load += 1;
+        }
+        route
     }
 }
 
@@ -103,19 +207,18 @@ impl Routes {
     /// Nothing to accept from yet.
     pub(crate) fn idle(policy: Box<dyn Pick>) -> Self {
         Self {
-            listeners: Vec::new(),
-            routes: BTreeMap::new(),
+            gate: Gate::default(),
+            routes: Vec::new(),
             held: VecDeque::new(),
             left_behind: VecDeque::new(),
+            somebody_gives_back: false,
             policy,
+            refusal: Refusal::default(),
             credit: Credit::Unfinished(1),
-            flags: SocketFlags::CLOEXEC,
-            starving: false,
             kick: None,
-            look: false,
-            left_to_take: None,
-            candidates: Vec::new(),
-            candidate_workers: Vec::new(),
+            roomy: 0,
+            table: Table::default(),
+            picked: Vec::new(),
         }
     }
 
@@ -126,15 +229,12 @@ impl Routes {
         credit: Credit,
         nonblocking: bool,
     ) -> io::Result<()> {
-        for listener in listeners {
-            let fd = listener.as_fd().try_clone_to_owned()?;
-            self.listeners.push(Source { fd, wake: Wake::Private });
-        }
         self.credit = credit;
-        if nonblocking {
-            self.flags |= SocketFlags::NONBLOCK;
-        }
-        Ok(())
+        self.gate.prepare(listeners, nonblocking)
+    }
+
+    pub(crate) fn set_refusal(&mut self, refusal: Refusal) {
+        self.refusal = refusal;
     }
 
     /// Makes a route, closed until the worker is admitted; returns what the worker receives from.
@@ -142,6 +242,7 @@ impl Routes {
         let channel = Channel::new()?;
         view.set_starving(self.kick);
         let route = Route {
+            worker,
             channel,
             view,
             assigned: 0,
@@ -149,20 +250,27 @@ impl Routes {
             gives_back: false,
             is_open: false,
             is_retired: false,
+            outgoing: Vec::new(),
         };
-        let route = self.routes.entry(worker).insert_entry(route).into_mut();
-        Ok(route.channel.receiver())
+        let index = self.routes.partition_point(|other| other.worker < worker);
+        self.routes.insert(index, route);
+        Ok(self.routes[index].channel.receiver())
+    }
+
+    fn route(&mut self, worker: WorkerId) -> Option<&mut Route> {
+        let index = self.routes.binary_search_by_key(&worker, |route| route.worker).ok()?;
+        self.routes.get_mut(index)
     }
 
     pub(crate) fn open(&mut self, worker: WorkerId, on: bool) {
-        if let Some(route) = self.routes.get_mut(&worker) {
+        if let Some(route) = self.route(worker) {
             route.is_open = on && !route.is_retired;
         }
     }
 
     /// The worker gets nothing more, and end-of-file after what it was sent.
     pub(crate) fn retire(&mut self, worker: WorkerId) -> io::Result<()> {
-        let Some(route) = self.routes.get_mut(&worker) else { return Ok(()) };
+        let Some(route) = self.route(worker) else { return Ok(()) };
         route.is_open = false;
         route.is_retired = true;
         route.channel.close()
@@ -170,204 +278,166 @@ impl Routes {
 
     /// From now on, what a stopped worker has not received goes to others; or, if it goes on, no more.
     pub(crate) fn give_back(&mut self, worker: WorkerId, on: bool) {
-        if let Some(route) = self.routes.get_mut(&worker) {
+        self.somebody_gives_back |= on;
+        if let Some(route) = self.route(worker) {
             route.gives_back = on;
         }
     }
 
     /// The worker is gone: what it has not received goes to others.
     pub(crate) fn remove(&mut self, worker: WorkerId) {
-        if let Some(route) = self.routes.remove(&worker) {
-            let generation = worker.generation;
-            tracing::debug!(slot = worker.slot.0, generation, "taking its queue back");
-            self.left_behind.push_back(route.channel);
-        }
+        let Ok(index) = self.routes.binary_search_by_key(&worker, |route| route.worker) else {
+            return;
+        };
+        let route = self.routes.remove(index);
+        let generation = worker.generation;
+        tracing::debug!(slot = worker.slot.0, generation, "taking its queue back");
+        self.left_behind.push_back(route.channel);
     }
 
     /// Whether something waits that was accepted already.
     fn has_waiting(&self) -> bool {
-        !self.held.is_empty()
-            || !self.left_behind.is_empty()
-            || self.routes.values().any(|route| route.gives_back)
+        !self.held.is_empty() || !self.left_behind.is_empty() || self.somebody_gives_back
     }
 
     /// The next that waits. Taken from its channel only now: there it costs no descriptor, and a queue as
     /// long as one likes cannot use up those that a worker's successor is started with.
     fn next_waiting(&mut self) -> io::Result<Option<Parcel>> {
-        if let Some(parcel) = self.held.pop_front() {
-            return Ok(Some(parcel));
-        }
-        if !self.has_waiting() {
-            return Ok(None);
-        }
-        // A message received without room would lose its connection.
-        drop(self.listeners.first().map(|listener| listener.fd.try_clone()).transpose()?);
-        while let Some(channel) = self.left_behind.front() {
-            if let Some(parcel) = channel.take_back() {
+        loop {
+            if let Some(parcel) = self.held.pop_front() {
                 return Ok(Some(parcel));
             }
-            self.left_behind.pop_front();
-        }
-        for route in self.routes.values_mut().filter(|route| route.gives_back) {
-            if let Some(parcel) = route.channel.take_back() {
-                route.assigned = route.assigned.saturating_sub(1);
-                return Ok(Some(parcel));
+            if !self.has_waiting() {
+                return Ok(None);
             }
-            route.gives_back = false;
+            if let Some(channel) = self.left_behind.front() {
+                self.gate.try_room(channel.oldest())?;
+                let (held, refusal) = (&mut self.held, &self.refusal);
+                let taken = channel.take_back(|mut parcel| {
+                    parcel.note.deaths = parcel.note.deaths.saturating_add(1);
+                    if refusal.is_due(&parcel) {
+                        refusal.refuse(parcel);
+                    } else {
+                        held.push_back(parcel);
+                    }
+                });
+                if taken == 0 {
+                    self.left_behind.pop_front();
+                }
+            } else if let Some(route) = self.routes.iter_mut().find(|route| route.gives_back) {
+                self.gate.try_room(route.channel.oldest())?;
+                let held = &mut self.held;
+                let taken = route.channel.take_back(|parcel| held.push_back(parcel));
+                route.assigned = route.assigned.saturating_sub(taken as u64);
+                route.gives_back = taken > 0;
+            } else {
+                self.somebody_gives_back = false;
+            }
         }
-        Ok(None)
     }
 
-    fn has_room(&self) -> bool {
-        self.routes.values().any(|route| route.has_room(self.credit))
+    /// Whether anybody has room. Seldom looks at more than one board, unless nobody has.
+    fn has_room(&mut self) -> bool {
+        let credit = self.credit;
+        let has_room = |route: &Route| route.room(credit) > 0;
+        if self.routes.get(self.roomy).is_some_and(has_room) {
+            return true;
+        }
+        match self.routes.iter().position(has_room) {
+            Some(index) => {
+                self.roomy = index;
+                true
+            }
+            None => false,
+        }
     }
 
-    /// Asks all workers to kick then, if they were not asked to already.
-    fn ask_for(&mut self, kick: Option<Kick>) {
-        if self.kick != kick {
+    /// Asks all workers to kick then, if they were not asked to already; true if that is new.
+    fn ask_for(&mut self, kick: Option<Kick>) -> bool {
+        let is_new = self.kick != kick;
+        if is_new {
             self.kick = kick;
-            for route in self.routes.values() {
+            for route in &self.routes {
                 route.view.set_starving(kick);
             }
         }
+        is_new
     }
 
-    /// Gives a connection to whoever is next, or keeps it if nobody can take it.
-    fn give(&mut self, parcel: Parcel) -> io::Result<()> {
-        self.candidates.clear();
-        self.candidate_workers.clear();
-        for (worker, route) in &self.routes {
-            if route.has_room(self.credit) {
-                self.candidates.push(Candidate::new(worker.slot, route.load()));
-                self.candidate_workers.push(*worker);
-            }
+    /// Picks a worker for everything that can go now.
+    fn collect(&mut self, ready: &[SourceId], budget: u32) -> io::Result<()> {
+        let mut left = budget.min(u32::try_from(BATCH).unwrap_or(u32::MAX));
+        while left > 0
+            && self.table.room > 0
+            && let Some(parcel) = self.next_waiting()?
+        {
+            let route = self.table.pick(&mut *self.policy, &parcel);
+            self.routes[route].put(parcel, route, &mut self.picked);
+            left -= 1;
         }
-        if self.candidates.is_empty() {
-            self.held.push_front(parcel);
+        if self.has_waiting() {
             return Ok(());
         }
-        let index = self.policy.pick(&self.candidates, parcel.note.peer);
-        let worker =
-            self.candidate_workers.get(index).copied().unwrap_or(self.candidate_workers[0]);
-        let Some(route) = self.routes.get_mut(&worker) else {
-            self.held.push_front(parcel);
-            return Ok(());
-        };
-        match route.channel.send(&parcel) {
-            // Our copy is closed here, at once: the client shall see the worker's close.
-            Ok(()) => {
-                route.assigned += 1;
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // Full although it has credit: the socket holds less. Somebody else, or later.
-                route.full_at = Some(route.view.taken());
-                self.held.push_front(parcel);
-                Ok(())
-            }
-            Err(error) => {
-                self.held.push_front(parcel);
-                Err(error)
-            }
-        }
+        let Self { gate, table, policy, routes, picked, .. } = self;
+        let (most, behind) = (left.min(table.room), table.is_behind);
+        gate.accept(ready, most, behind, |parcel| {
+            let route = table.pick(&mut **policy, &parcel);
+            routes[route].put(parcel, route, picked);
+        })?;
+        Ok(())
     }
 
-    /// Accepts one connection and gives it away. `None`: there was none.
-    fn accept(&mut self, source: SourceId) -> io::Result<Option<()>> {
-        let Some(listener) = self.listeners.get(source) else { return Ok(None) };
-        match acceptfrom_with(&listener.fd, self.flags) {
-            Ok((socket, peer)) => {
-                if let Some(left) = self.left_to_take.as_mut() {
-                    *left = left.saturating_sub(1);
-                }
-                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(NOBODY);
-                let listener = u16::try_from(source).unwrap_or(u16::MAX);
-                self.give(Parcel { socket, note: Note { peer, listener } })?;
-                Ok(Some(()))
+    /// Sends what was picked. Everybody's, whatever becomes of one.
+    fn send(&mut self) -> io::Result<u32> {
+        let mut total = 0;
+        let mut result = Ok(());
+        for route in self.picked.drain(..) {
+            match self.routes[route].send(self.credit, &mut self.held) {
+                Ok(sent) => total += sent,
+                Err(error) => result = Err(error),
             }
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(error) => Err(error.into()),
         }
-    }
-
-    fn may_accept(&self) -> bool {
-        self.left_to_take != Some(0) && !self.has_waiting() && self.has_room()
+        result.map(|()| total)
     }
 }
 
 impl Dispatcher for Routes {
     fn sources(&self) -> &[Source] {
-        &self.listeners
+        self.gate.listeners()
     }
 
     fn arm(&mut self, interest: &mut Interest) {
-        let all_given = self.left_to_take == Some(0) && !self.has_waiting();
-        self.starving |= !self.has_room();
-        self.ask_for(if all_given {
+        let all_given = self.gate.is_done() && !self.has_waiting();
+        let room = self.has_room();
+        let starves = self.gate.starves(room);
+        let asked = self.ask_for(if all_given {
             // Now it is about what was given and not received yet.
             Some(Kick::OnTaken)
         } else {
-            self.starving.then_some(self.credit.freed_by())
+            starves.then_some(self.credit.freed_by())
         });
         // Looked at after the workers were asked: whoever was done before that did not kick.
-        let room = self.has_room();
-        let accepts = self.left_to_take != Some(0);
-        if room && (self.starving || self.left_to_take.is_some()) {
-            self.look = accepts;
-        }
-        interest.set_all(room && !self.starving && accepts);
-        if self.is_done() || (room && (self.look || self.has_waiting())) {
+        let room = room || (asked && self.has_room());
+        self.gate.arm(room, interest);
+        if (room && self.has_waiting()) || self.is_done() {
             interest.now();
         }
     }
 
     fn dispatch(&mut self, ready: &[SourceId], budget: u32) -> io::Result<u32> {
-        let mut done = 0;
-        while done < budget
-            && self.has_room()
-            && let Some(parcel) = self.next_waiting()?
-        {
-            self.give(parcel)?;
-            done += 1;
-        }
-        if self.look {
-            let mut found = true;
-            while found && done < budget && self.may_accept() {
-                found = false;
-                for source in 0..self.listeners.len() {
-                    if self.may_accept() && self.accept(source)?.is_some() {
-                        found = true;
-                        done += 1;
-                    }
-                }
-            }
-            if !found {
-                // Nothing waits: from here on the listeners tell.
-                self.look = false;
-                self.starving = false;
-                if self.left_to_take.is_some() {
-                    self.left_to_take = Some(0);
-                }
-            }
-            return Ok(done);
-        }
-        for &source in ready {
-            if self.may_accept() && self.accept(source)?.is_some() {
-                done += 1;
-            }
-        }
-        Ok(done)
+        self.table.fill(&self.routes, self.credit);
+        let collected = self.collect(ready, budget);
+        let sent = self.send();
+        collected.and(sent)
     }
 
     fn close(&mut self) {
-        let queued = self.listeners.iter().map(|l| queue_len(&l.fd).unwrap_or(0)).sum();
-        self.left_to_take = Some(queued);
+        self.gate.close();
     }
 
     fn is_done(&self) -> bool {
         // Also what is in the channels: were a worker to die after all are retired, nobody would be left
         // to take its queue.
-        let nothing_under_way = || self.routes.values().all(Route::is_empty);
-        self.left_to_take == Some(0) && !self.has_waiting() && nothing_under_way()
+        self.gate.is_done() && !self.has_waiting() && self.routes.iter().all(Route::is_empty)
     }
 }

@@ -51,8 +51,14 @@
 mod acceptor;
 mod channel;
 mod dispatcher;
+mod gate;
+mod inbox;
+mod pace;
 mod pick;
+mod pull;
+mod refusal;
 
+use std::borrow::Cow;
 use std::io;
 
 use forkherd_core::{
@@ -63,12 +69,24 @@ use forkherd_core::{
 use crate::acceptor::HandoffAcceptor;
 use crate::dispatcher::{Credit, Routes};
 pub use crate::pick::{Candidate, ClientHash, Least, Pick, PowerOfTwo, RoundRobin};
+use crate::pull::{PullAcceptor, SharedQueue};
+pub use crate::refusal::DEATHS;
+use crate::refusal::Refusal;
 
-/// The supervisor accepts every connection and hands it to a worker of its choice.
+/// The supervisor accepts every connection and hands it to a worker of its choice, or to whoever asks.
 #[derive(Debug)]
 pub struct Handoff {
     credits: Credits,
-    routes: Routes,
+    way: Way,
+}
+
+/// How connections go from the supervisor to workers.
+#[derive(Debug)]
+enum Way {
+    /// A channel to each worker.
+    Routes(Routes),
+    /// One channel from which all receive.
+    Pull(SharedQueue),
 }
 
 /// What a worker may have on its way or in service.
@@ -120,7 +138,29 @@ impl Handoff {
     /// A policy of your own.
     #[must_use]
     pub fn with(policy: impl Pick + 'static) -> Self {
-        Self { credits: Credits::Default, routes: Routes::idle(Box::new(policy)) }
+        Self { credits: Credits::Default, way: Way::Routes(Routes::idle(Box::new(policy))) }
+    }
+
+    /// One channel for all: a worker that has nothing to do takes the oldest connection from it. Nobody
+    /// picks, so nobody has to know who is busy.
+    ///
+    /// For workers that serve one connection at a time this is the ideal queue. They wait in `recvmsg(2)`
+    /// itself, in which the kernel wakes who has waited longest, and are called away by a signal (SIGURG:
+    /// see [`Interruptible`](forkherd_core::Interruptible)). Event loops wait exclusively (Linux 4.5) and
+    /// in turn.
+    ///
+    /// [`credits`](Self::credits) bound what is in the channel, for each slot (default
+    /// [`CREDITS_PULL`]); what does not fit waits in the listener's backlog.
+    #[must_use]
+    pub fn pull() -> Self {
+        Self { credits: Credits::Default, way: Way::Pull(SharedQueue::default()) }
+    }
+
+    /// Each worker in turn, whether it has room or not: the bad example. A connection waits behind a busy
+    /// worker while others idle, as with any balancer that does not look.
+    #[must_use]
+    pub fn eager() -> Self {
+        Self::round_robin().credits(CREDITS_EAGER)
     }
 
     /// How many connections may be on their way to a worker; at least 1.
@@ -134,10 +174,28 @@ impl Handoff {
         self.credits = Credits::Asked(credits.max(1));
         self
     }
+
+    /// What a client is sent whose connection was queued for [`DEATHS`] workers that died, and for one
+    /// more: then it is closed. Without this it is closed without a word.
+    ///
+    /// The supervisor sends what can be sent at once, and never reads: the bytes have to fit whatever the
+    /// client asked. Nothing queued in [`pull`](Self::pull)'s channel is lost with a worker, so nothing is
+    /// refused there.
+    #[must_use]
+    pub fn refusal(mut self, bytes: impl Into<Cow<'static, [u8]>>) -> Self {
+        if let Way::Routes(routes) = &mut self.way {
+            routes.set_refusal(Refusal::new(bytes));
+        }
+        self
+    }
 }
 
 /// Credits of a worker that serves one connection at a time.
 pub const CREDITS_ONE_AT_A_TIME: u32 = 1;
+/// Credits of [`Handoff::pull`], for each slot, whatever the runtime.
+pub const CREDITS_PULL: u32 = 1;
+/// Credits of [`Handoff::eager`]: more than a channel holds.
+pub const CREDITS_EAGER: u32 = 1 << 16;
 /// Credits of a worker that serves many at a time: enough that it is never idle while the supervisor is
 /// busy elsewhere, few enough that a stopped one keeps few waiting.
 pub const CREDITS_EVENT_LOOP: u32 = 16;
@@ -166,51 +224,100 @@ impl Strategy for Handoff {
             ));
         }
         let listeners = plan.listeners.len() as u64;
-        // Each listener as bound and as watched; both ends of a channel per worker, and of one more
-        // during a rolling restart.
-        let supervisor_descriptors = 2 * listeners + 2 * (u64::from(plan.slots) + 1);
-        Ok(Needs { supervisor_descriptors, worker_descriptors: 2, ..Needs::default() })
+        let slots = u64::from(plan.slots);
+        let (channels, worker_descriptors) = match self.way {
+            // One more during a rolling restart.
+            Way::Routes(_) => (slots + 1, 2),
+            // Waited on, kept, and what takes its place.
+            Way::Pull(_) => (1, 2 + if plan.runtime.is_one_at_a_time() { 3 } else { 0 }),
+        };
+        // Each listener as bound and as watched; both ends of a channel.
+        let supervisor_descriptors = 2 * listeners + 2 * channels;
+        Ok(Needs { supervisor_descriptors, worker_descriptors, ..Needs::default() })
     }
 
     fn prepare(&mut self, setup: &mut Setup<'_>) -> io::Result<()> {
         setup.listen()?;
-        let runtime = setup.plan().runtime;
-        let credit = credit(self.credits, runtime);
-        self.routes.prepare(setup.listeners(), credit, runtime.wants_nonblocking())
+        let plan = setup.plan();
+        let nonblocking = plan.runtime.wants_nonblocking();
+        match &mut self.way {
+            Way::Routes(routes) => {
+                let credit = credit(self.credits, plan.runtime);
+                routes.prepare(setup.listeners(), credit, nonblocking)
+            }
+            Way::Pull(queue) => {
+                let each = match self.credits {
+                    Credits::Asked(credits) => credits,
+                    Credits::Default | Credits::Idle => CREDITS_PULL,
+                };
+                let bound = u64::from(each) * u64::from(plan.slots);
+                queue.prepare(setup.listeners(), bound, nonblocking)
+            }
+        }
     }
 
     fn provision(&mut self, setup: &mut Setup<'_>, worker: WorkerId) -> io::Result<Inherit> {
         let view = setup.view().ok_or_else(|| io::Error::other("no board to count by"))?;
         let mut inherit = Inherit::new();
-        inherit.add(CHANNEL, self.routes.add(worker, view)?)?;
+        match &mut self.way {
+            Way::Routes(routes) => inherit.add(CHANNEL, routes.add(worker, view)?)?,
+            Way::Pull(queue) => inherit.add(CHANNEL, queue.add(worker, view)?)?,
+        }
         Ok(inherit)
     }
 
     fn open(&self, inherited: &Inherited) -> io::Result<Box<dyn Acceptor>> {
-        Ok(Box::new(HandoffAcceptor::open(inherited)?))
+        Ok(match self.way {
+            Way::Routes(_) => {
+                let credit = credit(self.credits, inherited.runtime());
+                Box::new(HandoffAcceptor::open(inherited, credit.batched())?)
+            }
+            Way::Pull(_) => Box::new(PullAcceptor::open(inherited)?),
+        })
     }
 
     fn admit(&mut self, worker: WorkerId) -> io::Result<()> {
-        self.routes.open(worker, true);
+        match &mut self.way {
+            Way::Routes(routes) => routes.open(worker, true),
+            Way::Pull(queue) => queue.receives(worker, true),
+        }
         Ok(())
     }
 
     fn avoid(&mut self, worker: WorkerId, on: bool) -> io::Result<()> {
-        self.routes.open(worker, !on);
-        self.routes.give_back(worker, on);
+        match &mut self.way {
+            Way::Routes(routes) => {
+                routes.open(worker, !on);
+                routes.give_back(worker, on);
+            }
+            // Nothing waits for it. While all are stopped, the rest waits in the backlog.
+            Way::Pull(queue) => queue.receives(worker, !on),
+        }
         Ok(())
     }
 
     fn retire(&mut self, worker: WorkerId) -> io::Result<()> {
-        self.routes.retire(worker)
+        match &mut self.way {
+            Way::Routes(routes) => routes.retire(worker),
+            Way::Pull(queue) => {
+                queue.retire(worker);
+                Ok(())
+            }
+        }
     }
 
     fn release(&mut self, worker: WorkerId) {
-        self.routes.remove(worker);
+        match &mut self.way {
+            Way::Routes(routes) => routes.remove(worker),
+            Way::Pull(queue) => queue.remove(worker),
+        }
     }
 
     fn dispatcher(&mut self) -> Option<&mut dyn Dispatcher> {
-        Some(&mut self.routes)
+        Some(match &mut self.way {
+            Way::Routes(routes) => routes,
+            Way::Pull(queue) => queue,
+        })
     }
 }
 

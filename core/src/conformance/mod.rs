@@ -96,6 +96,11 @@ pub enum Queue {
         /// The strategy with channels of that length.
         with_credits: fn(u32) -> Box<dyn Strategy>,
     },
+    /// In one channel to all workers, which holds no more than so many for each slot.
+    SharedChannel {
+        /// The strategy with a channel of that length.
+        with_credits: fn(u32) -> Box<dyn Strategy>,
+    },
 }
 
 impl fmt::Debug for Subject {
@@ -110,6 +115,7 @@ impl fmt::Debug for Queue {
             Self::Shared => "Shared",
             Self::PerSlot => "PerSlot",
             Self::Channel { .. } => "Channel",
+            Self::SharedChannel { .. } => "SharedChannel",
         })
     }
 }

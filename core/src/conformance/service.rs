@@ -112,7 +112,10 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
         }
     }
     let strategy = match (spec.credits, subject.queue) {
-        (Some(credits), Queue::Channel { with_credits }) => with_credits(credits),
+        (
+            Some(credits),
+            Queue::Channel { with_credits } | Queue::SharedChannel { with_credits },
+        ) => with_credits(credits),
         _ => (subject.make)(),
     };
     let mut service = Service::new("conformance")

@@ -31,7 +31,7 @@ pub(super) fn killed(stage: &Stage) -> Outcome {
         let queue = match stage.subject.queue {
             Queue::Shared => on_shared_listener(&herd, seats[round as usize % seats.len()])?,
             Queue::PerSlot => on_own_listener(&herd, &seats)?,
-            Queue::Channel { .. } => {
+            Queue::Channel { .. } | Queue::SharedChannel { .. } => {
                 let clients = in_channels(&herd, WORKERS)?;
                 let victim = seats[round as usize % seats.len()];
                 Queued { clients, victim, depth: DEPTH }
@@ -60,7 +60,7 @@ pub(super) fn killed(stage: &Stage) -> Outcome {
 /// The supervisor notices, and siblings serve the queue while the worker still stands there, stopped.
 pub(super) fn stopped(stage: &Stage) -> Outcome {
     let (depth, lost) = match stage.subject.queue {
-        Queue::Channel { .. } => stopped_with_channel(stage)?,
+        Queue::Channel { .. } | Queue::SharedChannel { .. } => stopped_with_channel(stage)?,
         Queue::Shared | Queue::PerSlot => (stopped_with_listener(stage)?, 0),
     };
     stage.report(&format!(
@@ -147,8 +147,10 @@ fn stopped_with_listener(stage: &Stage) -> Result<u32, String> {
 /// Both workers are held up by a client, so that their channels fill; then one stops, and the other goes
 /// on.
 fn stopped_with_channel(stage: &Stage) -> Result<(u32, u64), String> {
-    // One that serves one at a time needs a credit for the client that holds it up.
-    let credits = DEPTH + u32::from(stage.runtime == RuntimeKind::Blocking);
+    // One that serves one at a time needs a credit for the client that holds it up, where credits are for
+    // what it has not finished.
+    let unfinished = matches!(stage.subject.queue, Queue::Channel { .. });
+    let credits = DEPTH + u32::from(unfinished && stage.runtime == RuntimeKind::Blocking);
     let spec = Spec { workers: WORKERS, credits: Some(credits), ..stage.spec() };
     let mut herd = stage.serving(&spec)?;
     herd.journal().expect("worker died");

@@ -1,0 +1,162 @@
+//! The listeners of a dispatcher: when they are watched, and how many connections are accepted from them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use forkherd_core::{Interest, Listener, Source, SourceId, Wake, queue_len};
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+
+use crate::channel::{NOBODY, Note, Parcel};
+use crate::pace::Pace;
+
+/// Supervisor. While nobody has room, what waits waits in the listeners' backlogs, where it costs
+/// nothing: they are not watched, and not watched again before they were once found empty, because each
+/// change costs a call.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    listeners: Vec<Source>,
+    flags: SocketFlags,
+    pace: Pace,
+    /// Nobody had room when last asked.
+    starving: bool,
+    /// Room has come back: look at the listeners without being told.
+    look: bool,
+    /// How many more to accept before the service ends.
+    left_to_take: Option<u32>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            flags: SocketFlags::CLOEXEC,
+            pace: Pace::default(),
+            starving: false,
+            look: false,
+            left_to_take: None,
+        }
+    }
+}
+
+impl Gate {
+    /// Takes the listeners it will accept from; `nonblocking`: what the connections shall be.
+    pub(crate) fn prepare(&mut self, listeners: &[Listener], nonblocking: bool) -> io::Result<()> {
+        for listener in listeners {
+            let fd = listener.as_fd().try_clone_to_owned()?;
+            self.listeners.push(Source { fd, wake: Wake::Private });
+        }
+        if nonblocking {
+            self.flags |= SocketFlags::NONBLOCK;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn listeners(&self) -> &[Source] {
+        &self.listeners
+    }
+
+    /// First half of `arm`: whether workers have to be asked for room.
+    pub(crate) fn starves(&mut self, has_room: bool) -> bool {
+        self.starving |= !has_room;
+        self.starving
+    }
+
+    /// Second half: `has_room` as of after they were asked.
+    pub(crate) fn arm(&mut self, has_room: bool, interest: &mut Interest) {
+        let accepts = self.left_to_take != Some(0);
+        if has_room && (self.starving || self.left_to_take.is_some()) {
+            self.look = accepts;
+        }
+        interest.set_all(has_room && !self.starving && accepts);
+        if has_room && self.look {
+            interest.now();
+        }
+    }
+
+    /// Accepts up to `most` connections. `behind`: what was accepted before is still under way.
+    ///
+    /// # Errors
+    /// That of `accept4(2)`; what was accepted before it was handed over.
+    pub(crate) fn accept(
+        &mut self,
+        ready: &[SourceId],
+        most: u32,
+        behind: bool,
+        mut parcel: impl FnMut(Parcel),
+    ) -> io::Result<u32> {
+        let most = most.min(self.left_to_take.unwrap_or(u32::MAX));
+        if most == 0 {
+            return Ok(0);
+        }
+        if self.look {
+            let mut total = 0;
+            for source in 0..self.listeners.len() {
+                total += self.accept_from(source, most - total, &mut parcel)?;
+            }
+            if total < most {
+                // Nothing waits: from here on the listeners tell.
+                self.look = false;
+                self.starving = false;
+                if self.left_to_take.is_some() {
+                    self.left_to_take = Some(0);
+                }
+            }
+            return Ok(total);
+        }
+        let mut total = 0;
+        for &source in ready {
+            let asked = self.pace.next(behind).min(most - total);
+            let found = self.accept_from(source, asked, &mut parcel)?;
+            self.pace.found(asked, found);
+            total += found;
+        }
+        Ok(total)
+    }
+
+    fn accept_from(
+        &mut self,
+        source: SourceId,
+        most: u32,
+        parcel: &mut impl FnMut(Parcel),
+    ) -> io::Result<u32> {
+        let Some(listener) = self.listeners.get(source) else { return Ok(0) };
+        for count in 0..most {
+            match acceptfrom_with(&listener.fd, self.flags) {
+                Ok((socket, peer)) => {
+                    if let Some(left) = self.left_to_take.as_mut() {
+                        *left = left.saturating_sub(1);
+                    }
+                    let peer =
+                        peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(NOBODY);
+                    let listener = u16::try_from(source).unwrap_or(u16::MAX);
+                    parcel(Parcel { socket, note: Note { peer, listener, deaths: 0 } });
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(count),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(most)
+    }
+
+    /// The service ends: what is queued now is the last.
+    pub(crate) fn close(&mut self) {
+        let queued = self.listeners.iter().map(|l| queue_len(&l.fd).unwrap_or(0)).sum();
+        self.left_to_take = Some(queued);
+    }
+
+    /// Whether everything was accepted after [`close`](Self::close).
+    pub(crate) fn is_done(&self) -> bool {
+        self.left_to_take == Some(0)
+    }
+
+    /// A descriptor like any other, to try whether so many more can be had.
+    ///
+    /// # Errors
+    /// `EMFILE`: a message received now would lose its connections.
+    pub(crate) fn try_room(&self, count: usize) -> io::Result<()> {
+        let Some(listener) = self.listeners.first() else { return Ok(()) };
+        (0..count).map(|_| listener.fd.try_clone()).collect::<Result<Vec<_>, _>>().map(drop)
+    }
+}

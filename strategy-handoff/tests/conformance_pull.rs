@@ -1,0 +1,19 @@
+//! Handoff to whoever asks keeps every promise of the suite.
+
+use std::process::ExitCode;
+
+use forkherd_core::RuntimeKind;
+use forkherd_core::conformance::{self, Queue, Spread, Subject};
+use forkherd_handoff::Handoff;
+
+fn main() -> ExitCode {
+    conformance::main(Subject {
+        make: || Box::new(Handoff::pull()),
+        runtimes: &[RuntimeKind::Blocking, RuntimeKind::Tokio],
+        // In turn as a rule; a worker that comes back late to its wait is passed over.
+        spread: |_| Spread::Any,
+        queue: Queue::SharedChannel {
+            with_credits: |credits| Box::new(Handoff::pull().credits(credits)),
+        },
+    })
+}
