@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use forkherd_core::{Dispatcher, Interest, Kick, Listener, Source, SourceId, View, WorkerId};
+use forkherd_core::{Dispatcher, Interest, Kick, Source, SourceId, View, WorkerId};
 
 use crate::channel::{BATCH, Channel, Parcel};
 use crate::gate::Gate;
 use crate::pick::{Candidate, Pick};
 use crate::refusal::Refusal;
+
+#[cfg(test)]
+mod ownership;
 
 /// Where connections come from, where they can go, and those that are on neither side.
 ///
@@ -17,10 +20,10 @@ use crate::refusal::Refusal;
 /// listener's backlog, where it costs nothing; workers are asked to kick whenever they free some
 /// (*starving*).
 #[derive(Debug)]
-pub(crate) struct Routes {
+pub(crate) struct Routes<B = View> {
     gate: Gate,
     /// In the order of worker ids.
-    routes: Vec<Route>,
+    routes: Vec<Route<B>>,
     /// Could not be sent: the first to go.
     held: VecDeque<Parcel>,
     /// Channels of workers that are gone, with what these had not received.
@@ -69,11 +72,34 @@ impl Credit {
     }
 }
 
+/// What a dispatcher reads of a worker, and the one word it writes: its board, or a model of it.
+pub(crate) trait Board: std::fmt::Debug {
+    fn taken(&self) -> u64;
+    fn completed(&self) -> u64;
+    fn gate_is_closed(&self) -> bool;
+    fn set_starving(&self, kick: Option<Kick>);
+}
+
+impl Board for View {
+    fn taken(&self) -> u64 {
+        self.taken()
+    }
+    fn completed(&self) -> u64 {
+        self.completed()
+    }
+    fn gate_is_closed(&self) -> bool {
+        self.gate_is_closed()
+    }
+    fn set_starving(&self, kick: Option<Kick>) {
+        self.set_starving(kick);
+    }
+}
+
 #[derive(Debug)]
-struct Route {
+struct Route<B> {
     worker: WorkerId,
     channel: Channel,
-    view: View,
+    view: B,
     assigned: u64,
     /// The channel was full when the worker had received so many.
     full_at: Option<u64>,
@@ -86,7 +112,7 @@ struct Route {
     outgoing: Vec<Parcel>,
 }
 
-impl Route {
+impl<B: Board> Route<B> {
     /// How many connections it may be given. The worker's own counters are clamped: it may lie, but to
     /// nobody's harm but its own.
     fn room(&self, credit: Credit) -> u32 {
@@ -169,7 +195,7 @@ struct Table {
 
 impl Table {
     /// Looks at every worker's board, once.
-    fn fill(&mut self, routes: &[Route], credit: Credit) {
+    fn fill<B: Board>(&mut self, routes: &[Route<B>], credit: Credit) {
         self.candidates.clear();
         self.seats.clear();
         self.room = 0;
@@ -203,7 +229,7 @@ impl Table {
     }
 }
 
-impl Routes {
+impl<B: Board> Routes<B> {
     /// Nothing to accept from yet.
     pub(crate) fn idle(policy: Box<dyn Pick>) -> Self {
         Self {
@@ -225,7 +251,7 @@ impl Routes {
     /// Takes the listeners it will accept from.
     pub(crate) fn prepare(
         &mut self,
-        listeners: &[Listener],
+        listeners: &[impl AsFd],
         credit: Credit,
         nonblocking: bool,
     ) -> io::Result<()> {
@@ -238,7 +264,7 @@ impl Routes {
     }
 
     /// Makes a route, closed until the worker is admitted; returns what the worker receives from.
-    pub(crate) fn add(&mut self, worker: WorkerId, view: View) -> io::Result<BorrowedFd<'_>> {
+    pub(crate) fn add(&mut self, worker: WorkerId, view: B) -> io::Result<BorrowedFd<'_>> {
         let channel = Channel::new()?;
         view.set_starving(self.kick);
         let route = Route {
@@ -257,7 +283,7 @@ impl Routes {
         Ok(self.routes[index].channel.receiver())
     }
 
-    fn route(&mut self, worker: WorkerId) -> Option<&mut Route> {
+    fn route(&mut self, worker: WorkerId) -> Option<&mut Route<B>> {
         let index = self.routes.binary_search_by_key(&worker, |route| route.worker).ok()?;
         self.routes.get_mut(index)
     }
@@ -339,7 +365,7 @@ impl Routes {
     /// Whether anybody has room. Seldom looks at more than one board, unless nobody has.
     fn has_room(&mut self) -> bool {
         let credit = self.credit;
-        let has_room = |route: &Route| route.room(credit) > 0;
+        let has_room = |route: &Route<B>| route.room(credit) > 0;
         if self.routes.get(self.roomy).is_some_and(has_room) {
             return true;
         }
@@ -380,10 +406,15 @@ impl Routes {
         }
         let Self { gate, table, policy, routes, picked, .. } = self;
         let (most, behind) = (left.min(table.room), table.is_behind);
-        gate.accept(ready, most, behind, |parcel| {
-            let route = table.pick(&mut **policy, &parcel);
-            routes[route].put(parcel, route, picked);
-        })?;
+        gate.accept(
+            ready,
+            most,
+            || behind,
+            |parcel| {
+                let route = table.pick(&mut **policy, &parcel);
+                routes[route].put(parcel, route, picked);
+            },
+        )?;
         Ok(())
     }
 
@@ -401,7 +432,7 @@ impl Routes {
     }
 }
 
-impl Dispatcher for Routes {
+impl<B: Board> Dispatcher for Routes<B> {
     fn sources(&self) -> &[Source] {
         self.gate.listeners()
     }

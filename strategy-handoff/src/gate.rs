@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use forkherd_core::{Interest, Listener, Source, SourceId, Wake, queue_len};
+use forkherd_core::{Interest, Source, SourceId, Wake, queue_len};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
@@ -42,7 +42,7 @@ impl Default for Gate {
 
 impl Gate {
     /// Takes the listeners it will accept from; `nonblocking`: what the connections shall be.
-    pub(crate) fn prepare(&mut self, listeners: &[Listener], nonblocking: bool) -> io::Result<()> {
+    pub(crate) fn prepare(&mut self, listeners: &[impl AsFd], nonblocking: bool) -> io::Result<()> {
         for listener in listeners {
             let fd = listener.as_fd().try_clone_to_owned()?;
             self.listeners.push(Source { fd, wake: Wake::Private });
@@ -75,7 +75,7 @@ impl Gate {
         }
     }
 
-    /// Accepts up to `most` connections. `behind`: what was accepted before is still under way.
+    /// Accepts up to `most` connections. `behind`: whether what was accepted before is still under way.
     ///
     /// # Errors
     /// That of `accept4(2)`; what was accepted before it was handed over.
@@ -83,7 +83,7 @@ impl Gate {
         &mut self,
         ready: &[SourceId],
         most: u32,
-        behind: bool,
+        behind: impl Fn() -> bool,
         mut parcel: impl FnMut(Parcel),
     ) -> io::Result<u32> {
         let most = most.min(self.left_to_take.unwrap_or(u32::MAX));
@@ -107,7 +107,7 @@ impl Gate {
         }
         let mut total = 0;
         for &source in ready {
-            let asked = self.pace.next(behind).min(most - total);
+            let asked = self.pace.next(&behind).min(most - total);
             let found = self.accept_from(source, asked, &mut parcel)?;
             self.pace.found(asked, found);
             total += found;

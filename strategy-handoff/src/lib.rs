@@ -193,7 +193,7 @@ impl Handoff {
 /// Credits of a worker that serves one connection at a time.
 pub const CREDITS_ONE_AT_A_TIME: u32 = 1;
 /// Credits of [`Handoff::pull`], for each slot, whatever the runtime.
-pub const CREDITS_PULL: u32 = 1;
+pub const CREDITS_PULL: u32 = 8;
 /// Credits of [`Handoff::eager`]: more than a channel holds.
 pub const CREDITS_EAGER: u32 = 1 << 16;
 /// Credits of a worker that serves many at a time: enough that it is never idle while the supervisor is

@@ -16,6 +16,8 @@ pub(crate) struct Pace {
 
 #[expect(clippy::cast_possible_truncation, reason = "it is 16")]
 const MOST: u32 = BATCH as u32;
+/// After the answer *no*, it is not asked so many times: it may mean to look at every board.
+const UNASKED: u32 = 3;
 /// At most so many occasions are let pass: 2^8.
 const RAREST: u32 = 8;
 
@@ -26,16 +28,20 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How many to accept. `behind`: what was accepted before is still under way.
-    pub(crate) fn next(&mut self, behind: bool) -> u32 {
-        if self.most > 1 || !behind {
+    /// How many to accept. `behind`: whether what was accepted before is still under way; asked only
+    /// where it matters.
+    pub(crate) fn next(&mut self, behind: impl FnOnce() -> bool) -> u32 {
+        if self.most > 1 {
             return self.most;
         }
         if self.skip > 0 {
             self.skip -= 1;
-            return 1;
+        } else if behind() {
+            return 2;
+        } else {
+            self.skip = UNASKED;
         }
-        2
+        1
     }
 
     /// So many were there of those that were asked for.
@@ -63,7 +69,7 @@ mod tests {
         let mut pace = Pace::default();
         let (mut calls, mut accepted) = (0, 0);
         for wake in 0..wakes {
-            let asked = pace.next(behind);
+            let asked = pace.next(|| behind);
             let found = waiting(wake).min(asked);
             calls += found + u32::from(found < asked);
             accepted += found;

@@ -101,11 +101,7 @@ impl SharedQueue {
     /// Whether another may be sent.
     fn has_room(&mut self) -> bool {
         if self.room == 0 {
-            let taken = self
-                .members
-                .values()
-                .fold(self.gone, |sum, member| sum.saturating_add(member.view.taken()));
-            self.room = match self.sent.checked_sub(taken) {
+            self.room = match self.sent.checked_sub(taken(&self.members, self.gone)) {
                 Some(queued) if queued < self.bound => self.bound - queued,
                 seeming => {
                     let queued = self.len();
@@ -155,6 +151,11 @@ impl SharedQueue {
     }
 }
 
+/// How many connections workers say they took.
+fn taken(members: &BTreeMap<WorkerId, Member>, gone: u64) -> u64 {
+    members.values().fold(gone, |sum, member| sum.saturating_add(member.view.taken()))
+}
+
 impl Dispatcher for SharedQueue {
     fn sources(&self) -> &[Source] {
         self.gate.listeners()
@@ -178,8 +179,9 @@ impl Dispatcher for SharedQueue {
         let mut collected = Ok(0);
         if self.held.is_empty() && self.has_room() {
             let most = most.min(u32::try_from(self.room).unwrap_or(u32::MAX));
-            let Self { gate, held, .. } = self;
-            collected = gate.accept(ready, most, true, |parcel| held.push_back(parcel));
+            let Self { gate, held, members, gone, sent, .. } = self;
+            let behind = || taken(members, *gone) < *sent;
+            collected = gate.accept(ready, most, behind, |parcel| held.push_back(parcel));
         }
         let sent = self.send();
         collected.and(sent).map(|sent| before + sent)

@@ -1,0 +1,329 @@
+//! Who owns a handed-off connection: the dispatcher, its channels and sockets as they are, and a model of
+//! workers that take, finish, die, stop, go on and leave in any order.
+//!
+//! ```text
+//!  client ─► backlog ─► supervisor ─► channel of k ─► worker k ─► closed
+//!                           ▲              │ died, stopped
+//!                           └──────────────┘
+//! ```
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use forkherd_core::{SlotId, queue_len};
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+
+use super::*;
+use crate::channel::{Received, Wait, receive};
+use crate::pick::{Least, RoundRobin};
+use crate::refusal::DEATHS;
+
+const SLOTS: u32 = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Connect,
+    Dispatch,
+    Receive(u32),
+    Finish(u32),
+    Kill(u32),
+    Stop(u32),
+    Continue(u32),
+    Retire(u32),
+    /// The worker has little room for descriptors, or enough again.
+    Short(u32, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let slot = || 0..SLOTS;
+    prop_oneof![
+        6 => Just(Step::Connect),
+        4 => Just(Step::Dispatch),
+        4 => slot().prop_map(Step::Receive),
+        4 => slot().prop_map(Step::Finish),
+        1 => slot().prop_map(Step::Kill),
+        1 => slot().prop_map(Step::Stop),
+        1 => slot().prop_map(Step::Continue),
+        1 => slot().prop_map(Step::Retire),
+        1 => (slot(), any::<bool>()).prop_map(|(slot, on)| Step::Short(slot, on)),
+    ]
+}
+
+/// A worker's page.
+#[derive(Clone, Default, Debug)]
+struct Page(Rc<PageInner>);
+
+#[derive(Default, Debug)]
+struct PageInner {
+    taken: Cell<u64>,
+    completed: Cell<u64>,
+    gate: Cell<bool>,
+}
+
+impl Board for Page {
+    fn taken(&self) -> u64 {
+        self.0.taken.get()
+    }
+    fn completed(&self) -> u64 {
+        self.0.completed.get()
+    }
+    fn gate_is_closed(&self) -> bool {
+        self.0.gate.get()
+    }
+    fn set_starving(&self, _kick: Option<Kick>) {}
+}
+
+struct Worker {
+    id: WorkerId,
+    page: Page,
+    channel: OwnedFd,
+    serving: VecDeque<Parcel>,
+    is_stopped: bool,
+}
+
+struct World {
+    listener: TcpListener,
+    routes: Routes<Page>,
+    credit: Credit,
+    workers: Vec<Worker>,
+    /// Those nobody has closed.
+    clients: BTreeMap<SocketAddr, TcpStream>,
+    /// Accounts of what became of the others.
+    answered: usize,
+    died: usize,
+    refused: usize,
+    connected: usize,
+    kills: usize,
+}
+
+impl World {
+    fn new(credit: Credit, policy: Box<dyn Pick>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut routes = Routes::idle(policy);
+        routes.set_refusal(Refusal::new(&b"refused"[..]));
+        routes.prepare(&[&listener], credit, false).unwrap();
+        let mut world = Self {
+            listener,
+            routes,
+            credit,
+            workers: Vec::new(),
+            clients: BTreeMap::new(),
+            answered: 0,
+            died: 0,
+            refused: 0,
+            connected: 0,
+            kills: 0,
+        };
+        for slot in 0..SLOTS {
+            let worker = world.start(WorkerId { slot: SlotId(slot), generation: 0 });
+            world.workers.push(worker);
+        }
+        world
+    }
+
+    fn start(&mut self, id: WorkerId) -> Worker {
+        let page = Page::default();
+        let channel = self.routes.add(id, page.clone()).unwrap().try_clone_to_owned().unwrap();
+        self.routes.open(id, true);
+        Worker { id, page, channel, serving: VecDeque::new(), is_stopped: false }
+    }
+
+    /// The worker is gone, and with it what it had received; another takes its seat.
+    fn replace(&mut self, slot: usize) {
+        let id = self.workers[slot].id;
+        let next = WorkerId { generation: id.generation + 1, ..id };
+        let successor = self.start(next);
+        let gone = std::mem::replace(&mut self.workers[slot], successor);
+        self.routes.remove(id);
+        for parcel in gone.serving {
+            let peer = parcel.note.peer;
+            drop(parcel);
+            assert_eq!(self.last_words(peer), "", "{peer} was answered by nobody");
+            self.died += 1;
+        }
+    }
+
+    /// What a client reads up to the end that it has to see now, because nobody else holds its
+    /// connection.
+    fn last_words(&mut self, peer: SocketAddr) -> String {
+        let mut client = self.clients.remove(&peer).expect("it was not closed before");
+        client.set_nonblocking(false).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).expect("end-of-file at once");
+        text
+    }
+
+    fn dispatch(&mut self) {
+        self.routes.arm(&mut Interest::default());
+        self.routes.dispatch(&[0], 64).unwrap();
+    }
+
+    fn play(&mut self, step: Step) {
+        match step {
+            Step::Connect => {
+                let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+                client.set_nonblocking(true).unwrap();
+                self.clients.insert(client.local_addr().unwrap(), client);
+                self.connected += 1;
+            }
+            Step::Dispatch => self.dispatch(),
+            Step::Receive(slot) => self.receive(slot as usize),
+            Step::Finish(slot) => self.finish(slot as usize),
+            Step::Kill(slot) => {
+                self.kills += 1;
+                self.replace(slot as usize);
+            }
+            Step::Stop(slot) | Step::Continue(slot) => {
+                let on = matches!(step, Step::Stop(_));
+                let worker = &mut self.workers[slot as usize];
+                worker.is_stopped = on;
+                self.routes.open(worker.id, !on);
+                self.routes.give_back(worker.id, on);
+            }
+            Step::Retire(slot) => self.routes.retire(self.workers[slot as usize].id).unwrap(),
+            Step::Short(slot, on) => self.workers[slot as usize].page.0.gate.set(on),
+        }
+    }
+
+    fn receive(&mut self, slot: usize) {
+        let worker = &mut self.workers[slot];
+        if worker.is_stopped {
+            return;
+        }
+        let mut count = 0;
+        let (serving, page) = (&mut worker.serving, &worker.page.0);
+        let result = receive(&worker.channel, Wait::Not, |parcel| {
+            page.taken.set(page.taken.get() + 1);
+            serving.push_back(parcel);
+            count += 1;
+        });
+        if self.credit.batched().is_none() {
+            assert!(count <= 1, "{count} in a message for one that serves one at a time");
+        }
+        if matches!(result, Ok(Received::End)) {
+            // Retired, and everything received: it serves what it has, and goes.
+            while !self.workers[slot].serving.is_empty() {
+                self.finish(slot);
+            }
+            self.replace(slot);
+        }
+    }
+
+    fn finish(&mut self, slot: usize) {
+        let worker = &mut self.workers[slot];
+        if worker.is_stopped {
+            return;
+        }
+        let Some(parcel) = worker.serving.pop_front() else { return };
+        let peer = parcel.note.peer;
+        TcpStream::from(parcel.socket).write_all(b"answer").unwrap();
+        worker.page.0.completed.set(worker.page.0.completed.get() + 1);
+        assert_eq!(self.last_words(peer), "answer");
+        self.answered += 1;
+    }
+
+    /// Each connection has one owner, and nobody has more than its credit.
+    fn look(&mut self) {
+        let mut owned = queue_len(&self.listener).unwrap() as usize + self.routes.held.len();
+        let len = |channel: &Channel| usize::try_from(channel.len().unwrap()).unwrap();
+        owned += self.routes.left_behind.iter().map(len).sum::<usize>();
+        for route in &self.routes.routes {
+            assert!(route.outgoing.is_empty());
+            let queued = len(&route.channel);
+            owned += queued;
+            let worker = self.workers.iter().find(|worker| worker.id == route.worker).unwrap();
+            let (used, most) = match self.credit {
+                Credit::Unfinished(most) => (queued + worker.serving.len(), most),
+                Credit::Unreceived(most) => (queued, most),
+            };
+            assert!(used <= most as usize, "{used} for {:?}, of {most}", route.worker);
+        }
+        owned += self.workers.iter().map(|worker| worker.serving.len()).sum::<usize>();
+
+        // Whoever was closed without being asked was refused, and told so.
+        let closed: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| !matches!(client.peek(&mut [0]), Err(e) if would_block(&e)))
+            .map(|(&peer, _)| peer)
+            .collect();
+        for peer in closed {
+            assert_eq!(self.last_words(peer), "refused");
+            assert!(self.kills > usize::from(DEATHS), "refused after {} deaths", self.kills);
+            self.refused += 1;
+        }
+        assert_eq!(owned, self.clients.len(), "owned by somebody, and waiting");
+        let all = owned + self.answered + self.died + self.refused;
+        assert_eq!(all, self.connected, "each is somewhere, and none in two places");
+    }
+
+    /// Everybody goes on until nothing is left: nobody may wait for ever.
+    fn finish_all(&mut self) {
+        for slot in 0..SLOTS {
+            self.play(Step::Continue(slot));
+        }
+        for _ in 0..10 * self.connected + 20 {
+            self.dispatch();
+            for slot in 0..self.workers.len() {
+                self.receive(slot);
+                while !self.workers[slot].serving.is_empty() {
+                    self.finish(slot);
+                }
+            }
+        }
+        self.look();
+        assert_eq!(self.clients.len(), 0, "still waiting");
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+fn credits() -> impl Strategy<Value = Credit> {
+    prop_oneof![(1_u32..4).prop_map(Credit::Unfinished), (1_u32..20).prop_map(Credit::Unreceived),]
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn a_connection_has_one_owner_after_any_sequence(
+        credit in credits(), least: bool, steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let policy: Box<dyn Pick> =
+            if least { Box::new(Least::default()) } else { Box::new(RoundRobin::default()) };
+        let mut world = World::new(credit, policy);
+        for step in steps {
+            world.play(step);
+            world.look();
+        }
+        world.finish_all();
+    }
+}
+
+/// One that is queued for worker after worker, each of which dies, is refused after the third.
+#[test]
+fn what_nobody_survives_is_refused() {
+    let mut world = World::new(Credit::Unfinished(1), Box::new(RoundRobin::default()));
+    world.play(Step::Connect);
+    for death in 0..=DEATHS {
+        world.dispatch();
+        world.look();
+        assert_eq!(world.refused, 0, "after {death} deaths");
+        let len = |route: &Route<Page>| route.channel.len().unwrap() > 0;
+        let slot = world.routes.routes.iter().position(len).expect("queued for somebody");
+        world.play(Step::Kill(u32::try_from(slot).unwrap()));
+    }
+    world.dispatch();
+    world.look();
+    assert_eq!((world.refused, world.clients.len()), (1, 0));
+}
