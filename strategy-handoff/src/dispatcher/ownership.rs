@@ -265,21 +265,35 @@ impl World {
         assert_eq!(all, self.connected, "each is somewhere, and none in two places");
     }
 
-    /// Everybody goes on until nothing is left: nobody may wait for ever.
-    fn finish_all(&mut self) {
-        for slot in 0..SLOTS {
-            self.play(Step::Continue(slot));
-        }
+    /// Whoever is not stopped goes on until nothing comes any more.
+    fn run_dry(&mut self) {
         for _ in 0..10 * self.connected + 20 {
             self.dispatch();
             for slot in 0..self.workers.len() {
                 self.receive(slot);
-                while !self.workers[slot].serving.is_empty() {
+                while !self.workers[slot].is_stopped && !self.workers[slot].serving.is_empty() {
                     self.finish(slot);
                 }
             }
         }
         self.look();
+    }
+
+    /// Nobody may wait for a worker that is stopped, but those it had received; and when all go on, nobody
+    /// for ever.
+    fn finish_all(&mut self) {
+        let is_retired = |worker: &Worker| {
+            self.routes.routes.iter().any(|route| route.worker == worker.id && route.is_retired)
+        };
+        if self.workers.iter().any(|worker| !worker.is_stopped && !is_retired(worker)) {
+            self.run_dry();
+            let received: usize = self.workers.iter().map(|worker| worker.serving.len()).sum();
+            assert_eq!(self.clients.len(), received, "waiting for a stopped worker");
+        }
+        for slot in 0..SLOTS {
+            self.play(Step::Continue(slot));
+        }
+        self.run_dry();
         assert_eq!(self.clients.len(), 0, "still waiting");
     }
 }
