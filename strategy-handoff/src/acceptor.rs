@@ -28,12 +28,15 @@ impl HandoffAcceptor {
     /// message.
     pub(crate) fn open(inherited: &Inherited, unreceived: Option<u32>) -> io::Result<Self> {
         let fd = inherited.descriptor(CHANNEL)?;
+        // The channel is the worker's; its lanes share it.
+        let is_alone = inherited.lanes() == 1;
+        let wake = if is_alone { Wake::Private } else { Wake::SharedExclusive };
         Ok(Self {
-            sources: [Source { fd, wake: Wake::Private }],
+            sources: [Source { fd, wake }],
             inbox: Inbox::new(inherited),
             pending: VecDeque::new(),
             headroom: Headroom::for_batches(unreceived),
-            waits: inherited.runtime().is_one_at_a_time(),
+            waits: is_alone && inherited.runtime().is_one_at_a_time(),
         })
     }
 

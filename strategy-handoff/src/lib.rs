@@ -200,13 +200,15 @@ pub const CREDITS_EAGER: u32 = 1 << 16;
 /// busy elsewhere, few enough that a stopped one keeps few waiting.
 pub const CREDITS_EVENT_LOOP: u32 = 16;
 
+/// For a worker as a whole: each of its lanes has as many.
 fn credit(credits: Credits, runtime: RuntimeKind) -> Credit {
+    let all = |each: u32| each.saturating_mul(runtime.lanes());
     match (credits, runtime.is_one_at_a_time()) {
-        (Credits::Idle, _) => Credit::Unfinished(1),
-        (Credits::Default, true) => Credit::Unfinished(CREDITS_ONE_AT_A_TIME),
-        (Credits::Default, false) => Credit::Unreceived(CREDITS_EVENT_LOOP),
-        (Credits::Asked(most), true) => Credit::Unfinished(most),
-        (Credits::Asked(most), false) => Credit::Unreceived(most),
+        (Credits::Idle, _) => Credit::Unfinished(all(1)),
+        (Credits::Default, true) => Credit::Unfinished(all(CREDITS_ONE_AT_A_TIME)),
+        (Credits::Default, false) => Credit::Unreceived(all(CREDITS_EVENT_LOOP)),
+        (Credits::Asked(most), true) => Credit::Unfinished(all(most)),
+        (Credits::Asked(most), false) => Credit::Unreceived(all(most)),
     }
 }
 
@@ -224,13 +226,16 @@ impl Strategy for Handoff {
             ));
         }
         let listeners = plan.listeners.len() as u64;
-        let slots = u64::from(plan.slots);
-        let (channels, worker_descriptors) = match self.way {
+        let (slots, lanes) = (u64::from(plan.slots), u64::from(plan.runtime.lanes()));
+        // A worker holds its channel as inherited until all lanes are open, and as each watches it.
+        let (channels, waiting) = match self.way {
             // One more during a rolling restart.
-            Way::Routes(_) => (slots + 1, 2),
+            Way::Routes(_) => (slots + 1, 0),
             // Waited on, kept, and what takes its place.
-            Way::Pull(_) => (1, 2 + if plan.runtime.is_one_at_a_time() { 3 } else { 0 }),
+            Way::Pull(_) if plan.runtime.is_one_at_a_time() && lanes == 1 => (1, 3),
+            Way::Pull(_) => (1, 0),
         };
+        let worker_descriptors = 1 + lanes + waiting;
         // Each listener as bound and as watched; both ends of a channel.
         let supervisor_descriptors = 2 * listeners + 2 * channels;
         Ok(Needs { supervisor_descriptors, worker_descriptors, ..Needs::default() })
@@ -250,7 +255,8 @@ impl Strategy for Handoff {
                     Credits::Asked(credits) => credits,
                     Credits::Default | Credits::Idle => CREDITS_PULL,
                 };
-                let bound = u64::from(each) * u64::from(plan.slots);
+                let lanes = u64::from(plan.runtime.lanes());
+                let bound = u64::from(each) * u64::from(plan.slots) * lanes;
                 queue.prepare(setup.listeners(), bound, nonblocking)
             }
         }

@@ -31,7 +31,8 @@ pub(crate) struct PullAcceptor {
 
 impl PullAcceptor {
     pub(crate) fn open(inherited: &Inherited) -> io::Result<Self> {
-        let waits = if inherited.runtime().is_one_at_a_time() {
+        // A signal calls one thread away.
+        let waits = if inherited.runtime().is_one_at_a_time() && inherited.lanes() == 1 {
             Some(Interruptible::new(inherited.descriptor(CHANNEL)?)?)
         } else {
             None
