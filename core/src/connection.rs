@@ -1,15 +1,62 @@
 //! One connection in a worker: a guard that knows where it came from and counts itself out.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
 
 use crate::board::OwnBoard;
 use crate::id::WorkerId;
+use crate::listener::Address;
+use crate::stream::Stream;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Peer {
+    /// A TCP client at this address.
+    Inet(SocketAddr),
+    /// A client on this machine, through a Unix socket. Such clients have no address as a rule; who it is
+    /// says `SO_PEERCRED` on the [`Stream`].
+    Unix,
+}
+
+impl Peer {
+    /// Address and port, where it has them.
+    #[must_use]
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(address),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
+}
+
+impl From<Option<SocketAddr>> for Peer {
+    /// Of what `accept4(2)` said: TCP always names the client's address, a Unix socket never has one.
+    fn from(address: Option<SocketAddr>) -> Self {
+        address.map_or(Self::Unix, Self::Inet)
+    }
+}
+
+impl std::fmt::Display for Peer {
+    /// The address, or `unix`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
 
 /// A listener as a worker knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,7 +64,7 @@ pub struct ListenerName {
     /// Its name in the service.
     pub name: String,
     /// The address it really has, also where port 0 was asked for.
-    pub address: SocketAddr,
+    pub address: Address,
 }
 
 /// A worker's counter of connections.
@@ -32,6 +79,8 @@ struct MeterInner {
     kick: OwnedFd,
     worker: WorkerId,
     listeners: Vec<ListenerName>,
+    /// For connections that do not inherit it from their listener.
+    read_timeout: Option<Duration>,
     /// The epoll of the lane, once there is one: readable while connections wait for this worker.
     waiting: OnceLock<Arc<OwnedFd>>,
     on_completed: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -43,9 +92,18 @@ impl Meter {
         kick: OwnedFd,
         worker: WorkerId,
         listeners: Vec<ListenerName>,
+        read_timeout: Option<Duration>,
     ) -> Self {
         let (waiting, on_completed) = (OnceLock::new(), OnceLock::new());
-        Self(Arc::new(MeterInner { board, kick, worker, listeners, waiting, on_completed }))
+        Self(Arc::new(MeterInner {
+            board,
+            kick,
+            worker,
+            listeners,
+            read_timeout,
+            waiting,
+            on_completed,
+        }))
     }
 
     /// Makes a [`Connection`] of an accepted or received socket and counts it as taken.
@@ -54,12 +112,19 @@ impl Meter {
     /// connection that no counter shows (*taken, uncounted*). `peer` is what `accept4(2)` or the
     /// message said: `getpeername(2)` would be a call more, and fails once the peer is gone.
     #[must_use]
-    pub fn begin(&self, socket: OwnedFd, peer: SocketAddr, listener: usize) -> Connection {
+    pub fn begin(&self, socket: OwnedFd, peer: impl Into<Peer>, listener: usize) -> Connection {
         if self.0.board.count_taken() {
             self.kick();
         }
+        let peer = peer.into();
+        let stream = Stream::new(socket, peer);
+        if peer == Peer::Unix && self.0.read_timeout.is_some() {
+            // TCP has it from its listener; an accepted Unix socket inherits nothing. It fails for 0 alone,
+            // which the listener's options would have refused.
+            let _ = stream.set_read_timeout(self.0.read_timeout);
+        }
         Connection {
-            stream: TcpStream::from(socket),
+            stream,
             info: Info { peer, listener, serving: Serving { meter: self.clone() } },
         }
     }
@@ -136,20 +201,20 @@ impl std::fmt::Debug for Meter {
 #[derive(Debug)]
 pub struct Connection {
     // The order matters: the socket is closed before `serving` counts.
-    stream: TcpStream,
+    stream: Stream,
     info: Info,
 }
 
 /// What every kind of connection knows about itself.
 #[derive(Debug)]
 pub(crate) struct Info {
-    peer: SocketAddr,
+    peer: Peer,
     listener: usize,
     serving: Serving,
 }
 
 impl Info {
-    pub(crate) fn peer(&self) -> SocketAddr {
+    pub(crate) fn peer(&self) -> Peer {
         self.peer
     }
 
@@ -173,9 +238,9 @@ impl Info {
 }
 
 impl Connection {
-    /// The client's address.
+    /// The client.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.info.peer()
     }
 
@@ -208,18 +273,18 @@ impl Connection {
     /// Drop the stream first, then [`Serving`]: the supervisor may send the next connection as soon as
     /// the count ends.
     #[must_use]
-    pub fn into_parts(self) -> (TcpStream, Serving) {
+    pub fn into_parts(self) -> (Stream, Serving) {
         (self.stream, self.info.serving)
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn split(self) -> (TcpStream, Info) {
+    pub(crate) fn split(self) -> (Stream, Info) {
         (self.stream, self.info)
     }
 
     /// The socket, for its options.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &Stream {
         &self.stream
     }
 }

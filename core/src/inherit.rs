@@ -172,7 +172,10 @@ pub(crate) fn read() -> Result<Option<Legacy>, String> {
         .filter(|text| !text.is_empty())
         .map(|text| {
             let spec: ListenSpec = text.parse().map_err(|_| wrong(ENV_LISTENERS, &listed))?;
-            Ok::<_, String>(ListenerName { name: spec.name().to_owned(), address: spec.address() })
+            Ok::<_, String>(ListenerName {
+                name: spec.name().to_owned(),
+                address: spec.address().clone(),
+            })
         })
         .collect();
     let slots = required(ENV_SLOTS)?;

@@ -57,7 +57,8 @@
 //!
 //! * Linux only: `EPOLLEXCLUSIVE` (4.5), pidfds (5.3), `F_SEAL_FUTURE_WRITE` (5.1), `close_range` with
 //!   close-on-exec (5.11).
-//! * TCP only, at most [`SLOTS_LIMIT`] workers.
+//! * TCP, and stream Unix sockets where the strategy can share one listener (prefork, handoff); at most
+//!   [`SLOTS_LIMIT`] workers.
 //! * A connection that a worker has accepted or received dies with that worker.
 //!
 //! # Features
@@ -81,28 +82,31 @@ mod pool;
 mod service;
 mod start;
 mod strategy;
+mod stream;
 mod supervisor;
 mod sys;
+mod unix_path;
 mod worker;
 
 pub use acceptor::{
     AcceptFault, Acceptor, Dispatcher, Interest, Load, Source, SourceId, Waiter, Wake,
 };
 pub use board::{Counts, Kick, Leaving, SLOTS_LIMIT, View};
-pub use connection::{Connection, ListenerName, Meter, Serving, WorkerHandle};
+pub use connection::{Connection, ListenerName, Meter, Peer, Serving, WorkerHandle};
 pub use error::Error;
 pub use handle::Handle;
 pub use id::{SlotId, WorkerId};
 pub use inherit::{ENV_WORKER, Inherit, Inherited};
-pub use listener::{ListenSpec, ListenSpecError, RefusedText};
+pub use listener::{Address, ListenSpec, ListenSpecError, RefusedText, UNIX_MODE};
 pub use listener_set::ListenerSet;
 pub use notice::Notice;
 pub use pool::{BACKLOG, Listener};
 pub use service::{DRAIN_TIMEOUT, HUNG_AFTER, Role, START_TIMEOUT, Service};
 pub use start::{Program, Start};
 pub use strategy::{Needs, Plan, RuntimeKind, Setup, Strategy, Unsupported};
+pub use stream::Stream;
 pub use supervisor::ExitStatus;
-pub use sys::{Interruptible, queue_len};
+pub use sys::{Interruptible, queue_bound, queue_len};
 #[cfg(feature = "tokio")]
-pub use worker::{AsyncConnection, Tokio};
+pub use worker::{AsyncConnection, AsyncStream, Tokio};
 pub use worker::{Blocking, Runtime, Threads};

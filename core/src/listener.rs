@@ -5,13 +5,78 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+/// Where a listener is.
+///
+/// Displayed as it is written in a [`ListenSpec`], and parsed from the same: `127.0.0.1:80`, `[::1]:80`,
+/// `unix:/run/web.sock`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Address {
+    /// TCP, over IPv4 or IPv6.
+    Inet(SocketAddr),
+    /// A Unix stream socket at this path.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Address and port, where it has them.
+    #[must_use]
+    pub fn inet(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Inet(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The path of a Unix socket.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Inet(_) => None,
+            Self::Unix(path) => Some(path),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(without_flow_label(address))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Address {
+    type Err = ListenSpecError;
+
+    fn from_str(text: &str) -> Result<Self, ListenSpecError> {
+        let spec: ListenSpec = text.parse()?;
+        if split_name(text).0.is_none() && !text.contains('?') {
+            return Ok(spec.address);
+        }
+        // With a name or an option it is the text of a listener.
+        let refused = RefusedText::new(text, spec.address.to_string());
+        Err(ListenSpecError::NotOnlyAnAddress(refused))
+    }
+}
 
 /// One address a service listens on, with a name.
 ///
 /// Written `[NAME=]ADDRESS:PORT`. ADDRESS is an IPv4 literal, or an IPv6 literal in brackets (with a
 /// numeric zone, `[fe80::1%2]`, where the address is link-local). Port 0 lets the kernel choose. NAME is
 /// 1 to 32 of `a-z A-Z 0-9 - _` and starts with a letter; without one the listener is called `main`.
+///
+/// Or `[NAME=]unix:/PATH[?mode=0660]`, a Unix socket: the whole path, of visible ASCII but `,` and `?`, at
+/// most 107 bytes; who may connect is said by its permissions, [`UNIX_MODE`] if not given.
 ///
 /// Host names are refused: what they stand for can change, and a restart must never bind elsewhere.
 /// The flow label of an IPv6 address has no written form and means nothing to a listener: it is dropped.
@@ -21,28 +86,70 @@ use std::str::FromStr;
 ///
 /// let spec: ListenSpec = "admin=[::1]:9000".parse()?;
 /// assert_eq!(spec.name(), "admin");
-/// assert_eq!(spec.address().port(), 9000);
+/// assert_eq!(spec.address().to_string(), "[::1]:9000");
 /// assert_eq!(spec.to_string(), "admin=[::1]:9000");
+///
+/// let spec: ListenSpec = "unix:/run/web.sock?mode=0600".parse()?;
+/// assert_eq!(spec, ListenSpec::unix("/run/web.sock")?.with_mode(0o600));
 /// # Ok::<(), forkherd_core::ListenSpecError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenSpec {
     name: String,
-    address: SocketAddr,
+    address: Address,
+    /// For a Unix socket.
+    mode: u32,
 }
+
+/// Permissions of a Unix socket if none were asked for: `rw-rw----`.
+///
+/// Who may write may connect. Owner and group: the group is how a proxy on the same machine is let in,
+/// and nobody else is let in by an oversight. As `listen.mode` of php-fpm; the umask has no say.
+pub const UNIX_MODE: u32 = 0o660;
 
 impl ListenSpec {
     /// A listener called `name` on `address`.
     ///
     /// # Errors
     /// `name` is empty, too long, does not start with a letter or holds another character than
-    /// `a-z A-Z 0-9 - _`.
-    pub fn new(name: impl Into<String>, address: SocketAddr) -> Result<Self, ListenSpecError> {
-        let name = name.into();
+    /// `a-z A-Z 0-9 - _`; the path of a Unix socket cannot be one.
+    pub fn new(
+        name: impl Into<String>,
+        address: impl Into<Address>,
+    ) -> Result<Self, ListenSpecError> {
+        let (name, address) = (name.into(), address.into());
+        if let Some(path) = address.path()
+            && !is_socket_path(path)
+        {
+            return Err(explain_unix(&address.to_string(), "", &address.to_string()[UNIX.len()..]));
+        }
         match explain_name(&name, &name, &address.to_string()) {
             Some(error) => Err(error),
-            None => Ok(Self { name, address: without_flow_label(address) }),
+            None => Ok(Self { name, address: written(address), mode: UNIX_MODE }),
         }
+    }
+
+    /// A listener called `main` on a Unix socket at `path`.
+    ///
+    /// # Errors
+    /// The path is not whole, too long, or holds another character than visible ASCII but `,` and `?`.
+    pub fn unix(path: impl Into<PathBuf>) -> Result<Self, ListenSpecError> {
+        Self::new(MAIN, Address::Unix(path.into()))
+    }
+
+    /// With these permissions, of which the lowest nine bits count, if it is a Unix socket.
+    #[must_use]
+    pub fn with_mode(mut self, mode: u32) -> Self {
+        if self.address.path().is_some() {
+            self.mode = mode & MODE_MOST;
+        }
+        self
+    }
+
+    /// The permissions of a Unix socket.
+    #[must_use]
+    pub fn mode(&self) -> u32 {
+        self.mode
     }
 
     /// What the listener is called in logs, and what strategies and other programs find it by.
@@ -53,15 +160,15 @@ impl ListenSpec {
 
     /// What to bind. Port 0: the kernel chooses, so this is not where the service can be reached.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 }
 
 impl From<SocketAddr> for ListenSpec {
     /// A listener called `main`.
     fn from(address: SocketAddr) -> Self {
-        Self { name: MAIN.to_owned(), address: without_flow_label(address) }
+        Self { name: MAIN.to_owned(), address: address.into(), mode: UNIX_MODE }
     }
 }
 
@@ -71,7 +178,11 @@ impl fmt::Display for ListenSpec {
         if self.name != MAIN {
             write!(f, "{}=", self.name)?;
         }
-        self.address.fmt(f)
+        self.address.fmt(f)?;
+        if self.mode != UNIX_MODE {
+            write!(f, "?mode={:04o}", self.mode)?;
+        }
+        Ok(())
     }
 }
 
@@ -108,9 +219,33 @@ pub enum ListenSpecError {
     /// A URL.
     #[error("{} is a URL: a listener has no scheme and no path, write [NAME=]ADDRESS:PORT, for example {}", .0.text, .0.example)]
     Url(RefusedText),
-    /// The path of a socket.
-    #[error("{} looks like a Unix socket: only TCP is supported for now, write [NAME=]ADDRESS:PORT, for example {}", .0.text, .0.example)]
+    /// A name or an option where only an address belongs.
+    #[error("{} is more than an address: write it without name and options, for example {}", .0.text, .0.example)]
+    NotOnlyAnAddress(RefusedText),
+    /// The path of a socket, and not said so.
+    #[error("{} looks like a Unix socket: write [NAME=]unix:/PATH, for example {}", .0.text, .0.example)]
     UnixSocket(RefusedText),
+    /// A Unix socket without a path.
+    #[error("{} has an abstract name, to which anybody may connect: write unix:/PATH, for example {}", .0.text, .0.example)]
+    UnixAbstract(RefusedText),
+    /// A Unix socket whose path depends on where the service is started.
+    #[error("{} has a path that is not whole: write it from the root on, so that a restart can never bind elsewhere, for example {}", .0.text, .0.example)]
+    UnixRelative(RefusedText),
+    /// A Unix socket with the path of a directory.
+    #[error("{} ends with a slash, as a directory does: write the path of the socket itself, for example {}", .0.text, .0.example)]
+    UnixDirectory(RefusedText),
+    /// A Unix socket with a path that does not fit into its address.
+    #[error("{} has a path of {} bytes: at most 107 fit into the address of a Unix socket, for example {}", .0.text, .1, .0.example)]
+    UnixTooLong(RefusedText, usize),
+    /// A character that the path of a Unix socket cannot hold here.
+    #[error("{} has {:?} in its path: a path is made of visible ASCII characters but `,` and `?`, for example {}", .0.text, .1, .0.example)]
+    UnixCharacter(RefusedText, char),
+    /// An option that a Unix socket does not have.
+    #[error("{} has the option {:?}: there is only mode, its permissions, for example {}", .0.text, .1, .0.example)]
+    UnixOption(RefusedText, String),
+    /// Permissions that are none.
+    #[error("{} has the mode {:?}: write permissions in octal, 0000 to 0777, for example {}", .0.text, .1, .0.example)]
+    UnixMode(RefusedText, String),
     /// A slash behind or inside the address.
     #[error("{} holds a slash: a listener has no path and no network mask, write [NAME=]ADDRESS:PORT, for example {}", .0.text, .0.example)]
     Slash(RefusedText),
@@ -235,14 +370,79 @@ const NAME_CHARS_MAX: usize = 32;
 /// Longest piece of a refused text that a message repeats, in characters.
 const QUOTED_CHARS_MAX: usize = 80;
 
+/// What the text of a Unix socket begins with.
+const UNIX: &str = "unix:";
+
+/// Longest path of a Unix socket: `sun_path` has 108 bytes, one of which is the NUL at its end (`unix(7)`).
+const PATH_BYTES_MAX: usize = 107;
+
+/// All nine permission bits.
+const MODE_MOST: u32 = 0o777;
+
+const EXAMPLE_PATH: &str = "/run/web.sock";
 const EXAMPLE_HOST: &str = "127.0.0.1";
 const EXAMPLE_PORT: &str = "8080";
 
 /// The whole grammar, without a word on what is wrong.
 fn read(text: &str) -> Option<ListenSpec> {
-    let (name, place) = text.split_once('=').unwrap_or((MAIN, text));
-    let address = place.parse().ok()?;
-    ListenSpec::new(name, address).ok()
+    let (name, place) = split_name(text);
+    let name = name.unwrap_or(MAIN);
+    let Some(place) = place.strip_prefix(UNIX) else {
+        let address: SocketAddr = place.parse().ok()?;
+        return ListenSpec::new(name, address).ok();
+    };
+    let (path, option) = place.split_once('?').map_or((place, None), |(p, o)| (p, Some(o)));
+    if !is_socket_path(Path::new(path)) {
+        return None;
+    }
+    let spec = ListenSpec::new(name, Address::Unix(path.into())).ok()?;
+    Some(match option {
+        Some(option) => spec.with_mode(read_mode(option.strip_prefix("mode=")?)?),
+        None => spec,
+    })
+}
+
+/// What stands before the first `=`, unless that belongs to the path or the options of a Unix socket.
+fn split_name(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('=') {
+        Some((name, place)) if !is_unix(text) => (Some(name), place),
+        _ => (None, text),
+    }
+}
+
+fn is_unix(place: &str) -> bool {
+    place.get(..UNIX.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(UNIX))
+}
+
+/// Whether a socket can have this path, and the path a written form.
+fn is_socket_path(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| {
+        path.starts_with('/')
+            && !path.starts_with("//")
+            && !path.ends_with('/')
+            && path.len() <= PATH_BYTES_MAX
+            && path.chars().all(is_path_character)
+    })
+}
+
+/// `,` stands between listeners in a worker's environment, `?` before the options.
+fn is_path_character(c: char) -> bool {
+    c.is_ascii_graphic() && c != ',' && c != '?'
+}
+
+/// Digits only: `u32::from_str_radix` takes a sign, too.
+fn read_mode(text: &str) -> Option<u32> {
+    let is_octal = (1..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..b'8').contains(&b));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal)?;
+    (mode <= MODE_MOST).then_some(mode)
+}
+
+/// As it can be written down and read again.
+fn written(address: Address) -> Address {
+    match address {
+        Address::Inet(address) => Address::Inet(without_flow_label(address)),
+        path @ Address::Unix(_) => path,
+    }
 }
 
 fn without_flow_label(address: SocketAddr) -> SocketAddr {
@@ -268,6 +468,14 @@ fn explain(text: &str) -> ListenSpecError {
     }
     if trimmed != text {
         return E::SpaceAround(refused(trimmed.to_owned()));
+    }
+    // Before what is wrong with characters: a path may hold others than an address.
+    let (name, place) = split_name(text);
+    if is_unix(place) {
+        let prefix = name.map_or(String::new(), |name| format!("{name}="));
+        return name
+            .and_then(|name| explain_name(text, name, &format!("{UNIX}{EXAMPLE_PATH}")))
+            .unwrap_or_else(|| explain_unix(text, &prefix, &place[UNIX.len()..]));
     }
     if let Some(c) = text.chars().find(|c| c.is_control() && !c.is_whitespace()) {
         return E::ControlCharacter(refused(text.replace(char::is_control, "")), c);
@@ -297,6 +505,50 @@ fn explain(text: &str) -> ListenSpecError {
     let address = if place.parse::<SocketAddr>().is_ok() { place.to_owned() } else { default() };
     explain_name(text, name, &address)
         .unwrap_or_else(|| Place { text, prefix: format!("{name}="), place }.explain())
+}
+
+/// What is wrong with a Unix socket. `prefix` is the name with its `=`, `place` what follows `unix:`.
+fn explain_unix(text: &str, prefix: &str, place: &str) -> ListenSpecError {
+    use ListenSpecError as E;
+    let (path, option) = place.split_once('?').map_or((place, None), |(p, o)| (p, Some(o)));
+    let refused = |path: &str, option: &str| {
+        let better = format!("{prefix}{UNIX}{path}{option}");
+        let default = || format!("{prefix}{UNIX}{EXAMPLE_PATH}{option}");
+        RefusedText::new(text, if read(&better).is_some() { better } else { default() })
+    };
+
+    if path.is_empty() {
+        return E::UnixRelative(refused(EXAMPLE_PATH, ""));
+    }
+    if path.starts_with(['@', '\0']) {
+        return E::UnixAbstract(refused(&format!("/run/{}.sock", &path[1..]), ""));
+    }
+    if let Some(c) = path.chars().find(|&c| !is_path_character(c)) {
+        return E::UnixCharacter(refused(&path.replace(|c| !is_path_character(c), "-"), ""), c);
+    }
+    let bare = path.trim_start_matches('/');
+    if path.starts_with("//") {
+        return E::UnixSocket(refused(&format!("/{bare}"), ""));
+    }
+    if !path.starts_with('/') {
+        let bare = bare.trim_start_matches(['.', '~', '/']);
+        return E::UnixRelative(refused(&format!("/run/{bare}"), ""));
+    }
+    if path.ends_with('/') {
+        return E::UnixDirectory(refused(&format!("{}/web.sock", path.trim_end_matches('/')), ""));
+    }
+    if path.len() > PATH_BYTES_MAX {
+        return E::UnixTooLong(refused(EXAMPLE_PATH, ""), path.len());
+    }
+    match option.map(|option| option.split_once('=').unwrap_or((option, ""))) {
+        Some(("mode", mode)) if read_mode(mode).is_none() => {
+            E::UnixMode(refused(path, "?mode=0660"), cut(mode))
+        }
+        Some(("mode", _)) | None => {
+            E::UnixSocket(refused(path, option.map_or("", |_| "?mode=0660")))
+        }
+        Some((other, _)) => E::UnixOption(refused(path, "?mode=0660"), cut(other)),
+    }
 }
 
 /// What is wrong with `name`, if anything. `text` is what the message quotes; `address` completes its example.
@@ -341,11 +593,16 @@ impl Place<'_> {
     fn explain(&self) -> ListenSpecError {
         use ListenSpecError as E;
         let place = self.place;
-        let scheme = place.get(..5).unwrap_or_default();
         if place.is_empty() {
             E::MissingAddress(self.refused(EXAMPLE_HOST, None))
-        } else if place.starts_with(['/', '.', '@', '~']) || scheme.eq_ignore_ascii_case("unix:") {
-            E::UnixSocket(self.refused(EXAMPLE_HOST, None))
+        } else if place.starts_with(['/', '.', '~']) {
+            match explain_unix(self.text, &self.prefix, place) {
+                // Whatever is wrong with it, first it has to be called what it is.
+                E::UnixRelative(refused) | E::UnixDirectory(refused) => E::UnixSocket(refused),
+                other => other,
+            }
+        } else if place.starts_with('@') {
+            explain_unix(self.text, &self.prefix, place)
         } else if let Some((before, _)) = place.split_once('/') {
             let (host, port) = before.rsplit_once(':').unwrap_or((before, ""));
             E::Slash(self.refused(host, Some(port)))
@@ -580,16 +837,60 @@ mod tests {
             r##""web=https://example.com" is a URL: a listener has no scheme and no path, write [NAME=]ADDRESS:PORT, for example web=127.0.0.1:8080"##,
         ),
         (
-            "unix:/run/web.sock",
-            r##""unix:/run/web.sock" looks like a Unix socket: only TCP is supported for now, write [NAME=]ADDRESS:PORT, for example 127.0.0.1:8080"##,
+            "UNIX:/run/web.sock",
+            r##""UNIX:/run/web.sock" looks like a Unix socket: write [NAME=]unix:/PATH, for example unix:/run/web.sock"##,
         ),
         (
-            "web=/run/web.sock",
-            r##""web=/run/web.sock" looks like a Unix socket: only TCP is supported for now, write [NAME=]ADDRESS:PORT, for example web=127.0.0.1:8080"##,
+            "web=/run/my.sock",
+            r##""web=/run/my.sock" looks like a Unix socket: write [NAME=]unix:/PATH, for example web=unix:/run/my.sock"##,
+        ),
+        (
+            "./my.sock",
+            r##""./my.sock" looks like a Unix socket: write [NAME=]unix:/PATH, for example unix:/run/my.sock"##,
         ),
         (
             "@web",
-            r##""@web" looks like a Unix socket: only TCP is supported for now, write [NAME=]ADDRESS:PORT, for example 127.0.0.1:8080"##,
+            r##""@web" has an abstract name, to which anybody may connect: write unix:/PATH, for example unix:/run/web.sock"##,
+        ),
+        (
+            "unix:my.sock",
+            r##""unix:my.sock" has a path that is not whole: write it from the root on, so that a restart can never bind elsewhere, for example unix:/run/my.sock"##,
+        ),
+        (
+            "web=unix:",
+            r##""web=unix:" has a path that is not whole: write it from the root on, so that a restart can never bind elsewhere, for example web=unix:/run/web.sock"##,
+        ),
+        (
+            "unix:/run/my/",
+            r##""unix:/run/my/" ends with a slash, as a directory does: write the path of the socket itself, for example unix:/run/my/web.sock"##,
+        ),
+        (
+            "unix:///run/my.sock",
+            r##""unix:///run/my.sock" looks like a Unix socket: write [NAME=]unix:/PATH, for example unix:/run/my.sock"##,
+        ),
+        (
+            "unix:/run/a,b.sock",
+            r##""unix:/run/a,b.sock" has ',' in its path: a path is made of visible ASCII characters but `,` and `?`, for example unix:/run/a-b.sock"##,
+        ),
+        (
+            "unix:/run/my web.sock",
+            r##""unix:/run/my web.sock" has ' ' in its path: a path is made of visible ASCII characters but `,` and `?`, for example unix:/run/my-web.sock"##,
+        ),
+        (
+            "unix:/run/my.sock?owner=me",
+            r##""unix:/run/my.sock?owner=me" has the option "owner": there is only mode, its permissions, for example unix:/run/my.sock?mode=0660"##,
+        ),
+        (
+            "unix:/run/my.sock?mode=rw",
+            r##""unix:/run/my.sock?mode=rw" has the mode "rw": write permissions in octal, 0000 to 0777, for example unix:/run/my.sock?mode=0660"##,
+        ),
+        (
+            "unix:/run/my.sock?mode=1777",
+            r##""unix:/run/my.sock?mode=1777" has the mode "1777": write permissions in octal, 0000 to 0777, for example unix:/run/my.sock?mode=0660"##,
+        ),
+        (
+            "1=unix:/run/my.sock",
+            r##""1=unix:/run/my.sock" has a name that starts with '1': a name starts with a letter, for example web=unix:/run/web.sock"##,
         ),
         (
             "127.0.0.1:80/path",
@@ -819,7 +1120,7 @@ mod tests {
     fn an_address_alone_is_called_main() {
         let spec: ListenSpec = "127.0.0.1:8080".parse().unwrap();
         assert_eq!(spec.name(), "main");
-        assert_eq!(spec, ListenSpec::from(spec.address()));
+        assert_eq!(spec, ListenSpec::from(spec.address().inet().unwrap()));
         assert_eq!(
             "main=127.0.0.1:8080".parse::<ListenSpec>().unwrap().to_string(),
             "127.0.0.1:8080"
@@ -829,6 +1130,7 @@ mod tests {
     #[test]
     fn what_is_right_is_read_and_written_back() {
         let longest = format!("{}=0.0.0.0:65535", "n".repeat(NAME_CHARS_MAX));
+        let longest_path = format!("unix:/{}", "p".repeat(PATH_BYTES_MAX - 1));
         for text in [
             "0.0.0.0:0",
             "[::]:80",
@@ -838,8 +1140,42 @@ mod tests {
             "web=127.0.0.1:1",
             "a-B_9=[::1]:443",
             &longest,
+            "unix:/a",
+            "web=unix:/run/a=b@c.sock?mode=0600",
+            "unix:/run/web.sock?mode=0000",
+            &longest_path,
         ] {
             assert_eq!(text.parse::<ListenSpec>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_path_that_does_not_fit_is_refused_when_it_is_read() {
+        let path = format!("/{}", "p".repeat(PATH_BYTES_MAX));
+        let message = message(&format!("unix:{path}"));
+        assert!(message.contains("has a path of 108 bytes: at most 107 fit"), "{message}");
+        assert!(ListenSpec::unix(path).is_err());
+        assert!(ListenSpec::unix("/run/w\u{e9}b.sock").is_err());
+        assert!(ListenSpec::unix("web.sock").is_err());
+    }
+
+    #[test]
+    fn the_usual_mode_is_not_written() {
+        let spec = ListenSpec::unix("/run/web.sock").unwrap();
+        assert_eq!(spec.mode(), UNIX_MODE);
+        assert_eq!("unix:/run/web.sock?mode=660".parse(), Ok(spec.clone()));
+        assert_eq!(spec.to_string(), "unix:/run/web.sock");
+        assert_eq!(ListenSpec::from(SocketAddr::from(([0; 4], 0))).with_mode(0).mode(), UNIX_MODE);
+    }
+
+    #[test]
+    fn an_address_is_read_without_a_name_and_without_options() {
+        for text in ["127.0.0.1:80", "[::1]:80", "unix:/run/web.sock"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in ["web=127.0.0.1:80", "unix:/run/web.sock?mode=0600", "/run/web.sock"] {
+            let error = text.parse::<Address>().unwrap_err().to_string();
+            assert!(example(&error).parse::<Address>().is_ok(), "{error}");
         }
     }
 
@@ -901,6 +1237,10 @@ mod tests {
             "/",
             "://",
             "unix:",
+            "unix:/",
+            "?",
+            "mode=",
+            ",",
             " ",
             "\0",
             "é",
@@ -924,6 +1264,15 @@ mod tests {
             };
             let spec = ListenSpec::new(name, address).unwrap();
             prop_assert_eq!(spec.to_string().parse::<ListenSpec>(), Ok(spec));
+        }
+
+        #[test]
+        fn every_path_survives_being_written_down(
+            name in "[a-zA-Z][a-zA-Z0-9_-]{0,31}", path in "(/[!-+\\--.0->@-~]{1,20}){1,5}", mode in 0_u32..0o1000,
+        ) {
+            let spec = ListenSpec::new(name, Address::Unix(path.into())).unwrap().with_mode(mode);
+            prop_assert_eq!(spec.to_string().parse::<ListenSpec>(), Ok(spec.clone()));
+            prop_assert_eq!(spec.address().to_string().parse::<Address>(), Ok(spec.address().clone()));
         }
 
         #[test]

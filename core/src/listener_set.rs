@@ -9,7 +9,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use crate::acceptor::{Interest, Source, SourceId, Wake};
 use crate::board::Leaving;
 use crate::connection::{Connection, Meter};
-use crate::sys::queue_len;
+use crate::sys::queue_bound;
 
 /// Listening sockets watched by one worker: which may be ready, in turn, and how to leave them.
 ///
@@ -114,8 +114,6 @@ impl ListenerSet {
             match acceptfrom_with(&self.sources[source].fd, self.flags) {
                 Ok((socket, peer)) => {
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    // TCP always names the peer; were it ever silent, the connection is worth more.
-                    let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
                     let connection = self.meter.begin(socket, peer, self.listener[source]);
                     self.turn = source + 1;
                     self.spend_one();
@@ -177,7 +175,7 @@ impl ListenerSet {
             // Bounded by what is there now: clients that come later must not keep us for ever.
             Leaving::ServiceEnds => {
                 self.pending.fill(true);
-                self.sources.iter().map(|source| queue_len(&source.fd).unwrap_or(0)).sum()
+                self.sources.iter().map(|source| queue_bound(&source.fd)).sum()
             }
         };
         self.left_to_take = Some(queued);

@@ -7,13 +7,15 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::connection::ListenerName;
 use crate::id::SlotId;
-use crate::listener::ListenSpec;
+use crate::listener::{Address, ListenSpec};
 use crate::strategy::Plan;
+use crate::unix_path::UnixPath;
 
 /// Most connections that may wait in one accept queue, if the system allows so many.
 ///
@@ -23,9 +25,12 @@ pub const BACKLOG: u32 = 4096;
 /// A listening socket of the pool.
 #[derive(Debug)]
 pub struct Listener {
+    // The order matters: the path of a Unix socket is removed before the socket is closed, so that nobody
+    // comes whom nobody will answer.
+    _path: Option<UnixPath>,
     socket: Socket,
     name: String,
-    address: SocketAddr,
+    address: Address,
 }
 
 impl Listener {
@@ -37,8 +42,8 @@ impl Listener {
 
     /// The address it really has.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 }
 
@@ -57,10 +62,17 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn listen(&mut self, plan: &Plan, blocking: bool) -> io::Result<()> {
         for spec in &plan.listeners {
-            let socket =
-                open(spec.address(), Group::Alone, plan).map_err(|error| explain(spec, error))?;
+            let opened = match spec.address() {
+                Address::Inet(address) => {
+                    open(*address, Group::Alone, plan).map(|socket| (socket, None))
+                }
+                Address::Unix(path) => {
+                    open_unix(path, spec.mode()).map(|(socket, path)| (socket, Some(path)))
+                }
+            };
+            let (socket, path) = opened.map_err(|error| explain(spec, error))?;
             socket.set_nonblocking(!(blocking || plan.is_foreign))?;
-            self.plain.push(named(spec, socket)?);
+            self.plain.push(named(spec, socket, path)?);
         }
         Ok(())
     }
@@ -68,17 +80,20 @@ impl Pool {
     pub(crate) fn listen_per_slot(&mut self, plan: &Plan) -> io::Result<()> {
         self.by_slot.resize_with(plan.slots as usize, Vec::new);
         for spec in &plan.listeners {
+            let Address::Inet(address) = *spec.address() else {
+                return Err(explain(spec, io::Error::from_raw_os_error(libc::EOPNOTSUPP)));
+            };
             // Two supervisors that start at the same moment can both lose (8 of 1,000 races; both won:
             // 0), so a lost race is tried once more.
-            let members = open_group(spec.address(), plan)
+            let members = open_group(address, plan)
                 .or_else(|error| match error.kind() {
-                    io::ErrorKind::AddrInUse => open_group(spec.address(), plan),
+                    io::ErrorKind::AddrInUse => open_group(address, plan),
                     _ => Err(error),
                 })
                 .map_err(|error| explain(spec, error))?;
             for (slot, socket) in self.by_slot.iter_mut().zip(members) {
                 socket.set_nonblocking(!plan.is_foreign)?;
-                slot.push(named(spec, socket)?);
+                slot.push(named(spec, socket, None)?);
             }
         }
         Ok(())
@@ -96,7 +111,7 @@ impl Pool {
         listeners
             .into_iter()
             .flatten()
-            .map(|l| ListenerName { name: l.name.clone(), address: l.address })
+            .map(|l| ListenerName { name: l.name.clone(), address: l.address.clone() })
             .collect()
     }
 }
@@ -140,14 +155,30 @@ fn open(address: SocketAddr, group: Group, plan: &Plan) -> io::Result<Socket> {
         socket.set_read_timeout(plan.read_timeout)?;
     }
     socket.bind(&SockAddr::from(address))?;
-    // The kernel clamps it to net.core.somaxconn by itself.
-    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
+    listen(&socket)?;
     Ok(socket)
 }
 
-fn named(spec: &ListenSpec, socket: Socket) -> io::Result<Listener> {
-    let address = bound_address(&socket)?;
-    Ok(Listener { socket, name: spec.name().to_owned(), address })
+/// What it accepts inherits neither options nor timeouts: [`Meter::begin`](crate::Meter::begin) sets them.
+fn open_unix(path: &Path, mode: u32) -> io::Result<(Socket, UnixPath)> {
+    let mut path = UnixPath::take(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    path.bind(&socket, mode)?;
+    listen(&socket)?;
+    Ok((socket, path))
+}
+
+fn listen(socket: &Socket) -> io::Result<()> {
+    // The kernel clamps it to net.core.somaxconn by itself.
+    socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))
+}
+
+fn named(spec: &ListenSpec, socket: Socket, path: Option<UnixPath>) -> io::Result<Listener> {
+    let address = match spec.address() {
+        Address::Inet(_) => bound_address(&socket)?.into(),
+        path @ Address::Unix(_) => path.clone(),
+    };
+    Ok(Listener { _path: path, socket, name: spec.name().to_owned(), address })
 }
 
 fn bound_address(socket: &Socket) -> io::Result<SocketAddr> {
@@ -172,11 +203,22 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { spec, source } = self;
         write!(f, "cannot listen on {} (listener `{}`): ", spec.address(), spec.name())?;
+        let is_unix = spec.address().path().is_some();
+        let is_low = spec.address().inet().is_some_and(|address| address.port() < 1024);
         match source.raw_os_error() {
-            Some(libc::EADDRINUSE) => f.write_str(
+            Some(libc::ENOENT | libc::ENOTDIR) if is_unix => {
+                f.write_str("its directory does not exist: create that, or choose another path")
+            }
+            Some(libc::EACCES | libc::EPERM | libc::EROFS) if is_unix => {
+                write!(f, "{source}: choose a directory that this user may write in")
+            }
+            Some(libc::EOPNOTSUPP) if is_unix => {
+                f.write_str("a Unix socket has no SO_REUSEPORT: choose another strategy")
+            }
+            Some(libc::EADDRINUSE) if !is_unix => f.write_str(
                 "the port is in use, perhaps by another instance: stop it, or choose another port",
             ),
-            Some(libc::EACCES) if spec.address().port() < 1024 => f.write_str(
+            Some(libc::EACCES) if is_low => f.write_str(
                 "no right to bind a port below 1024: choose a higher one, or grant CAP_NET_BIND_SERVICE",
             ),
             Some(libc::EADDRNOTAVAIL) => {
@@ -213,11 +255,15 @@ mod tests {
         }
     }
 
+    fn inet(listener: &Listener) -> SocketAddr {
+        listener.address().inet().unwrap()
+    }
+
     #[test]
     fn all_slots_share_the_port_the_kernel_chose() {
         let mut pool = Pool::default();
         pool.listen_per_slot(&plan(&["127.0.0.1:0"], 4)).unwrap();
-        let ports: Vec<_> = pool.by_slot.iter().map(|l| l[0].address().port()).collect();
+        let ports: Vec<_> = pool.by_slot.iter().map(|l| inet(&l[0]).port()).collect();
         assert_ne!(ports[0], 0);
         assert!(ports.iter().all(|&port| port == ports[0]), "{ports:?}");
         assert_eq!(pool.names().len(), 1);
@@ -241,7 +287,7 @@ mod tests {
     fn both_families_may_have_the_same_port() {
         let mut pool = Pool::default();
         pool.listen(&plan(&["[::]:0"], 1), false).unwrap();
-        let port = pool.plain[0].address().port();
+        let port = inet(&pool.plain[0]).port();
         pool.listen(&plan(&[&format!("four=0.0.0.0:{port}")], 1), false).unwrap();
     }
 
@@ -251,7 +297,7 @@ mod tests {
         let timeout = Some(std::time::Duration::from_secs(3));
         pool.listen(&Plan { read_timeout: timeout, ..plan(&["127.0.0.1:0"], 1) }, false).unwrap();
         let listener = &pool.plain[0];
-        let _client = std::net::TcpStream::connect(listener.address()).unwrap();
+        let _client = std::net::TcpStream::connect(inet(listener)).unwrap();
         let (accepted, _) = listener.socket.accept().unwrap();
         assert_eq!(accepted.read_timeout().unwrap(), timeout);
         assert!(accepted.tcp_nodelay().unwrap());

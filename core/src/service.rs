@@ -147,7 +147,7 @@ impl Service {
     /// ever, so that a silent client keeps a one-at-a-time worker.
     ///
     /// Corresponds to `SO_RCVTIMEO` on the listener, which what it accepts inherits: it costs no call per
-    /// connection.
+    /// connection. What a Unix socket accepts inherits nothing, and is told, at one call.
     #[must_use]
     pub fn read_timeout(mut self, timeout: Duration) -> Self {
         self.read_timeout = Some(timeout);
@@ -202,14 +202,14 @@ impl Service {
         let commands = self.commands.take().map(|(_, commands)| commands);
         if let Some(legacy) = inherit::read().map_err(Error::Inherited)? {
             drop(commands);
-            worker::run(legacy, &strategy, runtime, &self.name)?;
+            worker::run(legacy, &strategy, runtime, &self.name, self.read_timeout)?;
             return Ok(Role::Worker);
         }
         // In a forked worker, which is a copy of this process, the runtime is its own to use up.
         let mut runtime = Some(runtime);
-        let name = self.name.clone();
+        let (name, read_timeout) = (self.name.clone(), self.read_timeout);
         let mut in_fork = |legacy: Legacy, strategy: &dyn Strategy| match runtime.take() {
-            Some(runtime) => worker::run(legacy, strategy, runtime, &name),
+            Some(runtime) => worker::run(legacy, strategy, runtime, &name, read_timeout),
             None => Ok(()),
         };
         let making = Making::Own(self.start);
@@ -325,8 +325,14 @@ fn check_descriptors(plan: &Plan, needs: Needs) -> Result<(), Error> {
     let workers = u64::from(plan.slots);
     // 0–2, epoll, signalfd, kick; a pidfd and a control channel per worker, one more worker during a
     // rolling restart; while one is started: its descriptors, two pages, its channel, exec's own pipe.
-    let supervisor =
-        6 + 2 * (workers + 1) + needs.supervisor_descriptors + needs.worker_descriptors + 10;
+    // And the lock beside each Unix socket.
+    let locks = plan.listeners.iter().filter(|spec| spec.address().path().is_some()).count() as u64;
+    let supervisor = locks
+        + 6
+        + 2 * (workers + 1)
+        + needs.supervisor_descriptors
+        + needs.worker_descriptors
+        + 10;
     // 0–2, epoll, control, kick; a reactor's four; the reserve of `Room`; one connection.
     let worker = 6 + 4 + needs.worker_descriptors + 8 + 1;
     for (who, needed) in [("the supervisor", supervisor), ("each worker", worker)] {

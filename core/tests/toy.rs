@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use forkherd_core::conformance::{self, Queue, Spread, Subject};
 use forkherd_core::{
     Acceptor, Connection, Inherit, Inherited, Interest, Leaving, Load, Meter, Needs, Plan,
-    RuntimeKind, Setup, Source, SourceId, Strategy, Unsupported, Wake, WorkerId, queue_len,
+    RuntimeKind, Setup, Source, SourceId, Strategy, Unsupported, Wake, WorkerId, queue_bound,
 };
 use rustix::net::{SocketFlags, acceptfrom_with};
 
@@ -96,8 +96,6 @@ impl Acceptor for Doors {
                 Ok((socket, peer)) => {
                     self.left = self.left.map(|left| left - 1);
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    let peer =
-                        peer.ok_or_else(|| io::Error::other("a client without an address"))?;
                     return Ok(Some(self.meter.begin(socket, peer, index)));
                 }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
@@ -114,9 +112,7 @@ impl Acceptor for Doors {
         self.left = Some(match leaving {
             // Everybody was woken for what waits here: leaving swallows no wake-up.
             Leaving::OthersStay => 0,
-            Leaving::ServiceEnds => {
-                self.doors.iter().map(|door| queue_len(&door.fd).unwrap_or(0)).sum()
-            }
+            Leaving::ServiceEnds => self.doors.iter().map(|door| queue_bound(&door.fd)).sum(),
         });
     }
 }

@@ -7,9 +7,10 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use forkherd_core::Peer;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use passfd::FdPassingExt;
 use rustix::fs::OFlags;
@@ -27,7 +28,7 @@ pub(crate) const BATCH: usize = 16;
 /// What travels with a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Note {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) listener: u16,
     /// How many workers have died while it was queued for them.
     pub(crate) deaths: u8,
@@ -206,21 +207,23 @@ pub(crate) fn receive(
 }
 
 impl Note {
-    /// Family, listener (2), port (2), scope (4), flow (4), address (16), deaths.
+    /// Family (4, 6, or 1 for Unix), listener (2), port (2), scope (4), flow (4), address (16), deaths.
     pub(crate) const LENGTH: usize = 30;
 
     pub(crate) fn encode(&self) -> [u8; Self::LENGTH] {
         let mut bytes = [0_u8; Self::LENGTH];
         bytes[1..3].copy_from_slice(&self.listener.to_be_bytes());
-        bytes[3..5].copy_from_slice(&self.peer.port().to_be_bytes());
         bytes[29] = self.deaths;
         match self.peer {
-            SocketAddr::V4(peer) => {
+            Peer::Unix => bytes[0] = 1,
+            Peer::Inet(SocketAddr::V4(peer)) => {
                 bytes[0] = 4;
+                bytes[3..5].copy_from_slice(&peer.port().to_be_bytes());
                 bytes[13..17].copy_from_slice(&peer.ip().octets());
             }
-            SocketAddr::V6(peer) => {
+            Peer::Inet(SocketAddr::V6(peer)) => {
                 bytes[0] = 6;
+                bytes[3..5].copy_from_slice(&peer.port().to_be_bytes());
                 bytes[5..9].copy_from_slice(&peer.scope_id().to_be_bytes());
                 bytes[9..13].copy_from_slice(&peer.flowinfo().to_be_bytes());
                 bytes[13..29].copy_from_slice(&peer.ip().octets());
@@ -237,21 +240,19 @@ impl Note {
         };
         let port = two(3);
         let peer = match bytes[0] {
-            4 => SocketAddr::V4(SocketAddrV4::new(four(13).into(), port)),
+            1 => Peer::Unix,
+            4 => Peer::Inet(SocketAddrV4::new(four(13).into(), port).into()),
             6 => {
                 let mut octets = [0_u8; 16];
                 octets.copy_from_slice(&bytes[13..29]);
                 let ip = Ipv6Addr::from(octets);
-                SocketAddr::V6(SocketAddrV6::new(ip, port, four(9), four(5)))
+                Peer::Inet(SocketAddrV6::new(ip, port, four(9), four(5)).into())
             }
             _ => return None,
         };
         Some(Self { peer, listener: two(1), deaths: bytes[29] })
     }
 }
-
-/// For a peer that the kernel did not name; TCP always does.
-pub(crate) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 
 #[cfg(test)]
 mod tests {
@@ -261,26 +262,26 @@ mod tests {
 
     use super::*;
 
-    fn address() -> impl Strategy<Value = SocketAddr> {
-        let v4 = (any::<[u8; 4]>(), any::<u16>()).prop_map(SocketAddr::from);
+    fn peer() -> impl Strategy<Value = Peer> {
+        let v4 = (any::<[u8; 4]>(), any::<u16>()).prop_map(|v4| SocketAddr::from(v4).into());
         let v6 = (any::<[u8; 16]>(), any::<u16>(), any::<u32>(), any::<u32>()).prop_map(
             |(ip, port, flow, scope)| {
-                SocketAddr::V6(SocketAddrV6::new(ip.into(), port, flow, scope))
+                Peer::Inet(SocketAddrV6::new(ip.into(), port, flow, scope).into())
             },
         );
-        prop_oneof![v4, v6]
+        prop_oneof![Just(Peer::Unix), v4, v6]
     }
 
     proptest! {
         #[test]
-        fn a_note_arrives_as_it_was_sent(peer in address(), listener: u16, deaths: u8) {
+        fn a_note_arrives_as_it_was_sent(peer in peer(), listener: u16, deaths: u8) {
             let note = Note { peer, listener, deaths };
             prop_assert_eq!(Note::decode(&note.encode()), Some(note));
         }
 
         #[test]
         fn any_other_bytes_are_no_note(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if bytes.len() != Note::LENGTH || ![4, 6].contains(&bytes[0]) {
+            if bytes.len() != Note::LENGTH || ![1, 4, 6].contains(&bytes[0]) {
                 prop_assert_eq!(Note::decode(&bytes), None);
             }
         }
@@ -290,7 +291,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = listener.accept().unwrap();
-        (client, Parcel { socket: socket.into(), note: Note { peer, listener: 3, deaths: 0 } })
+        (
+            client,
+            Parcel {
+                socket: socket.into(),
+                note: Note { peer: peer.into(), listener: 3, deaths: 0 },
+            },
+        )
     }
 
     fn connections(count: usize) -> (Vec<TcpStream>, Vec<Parcel>) {
@@ -303,12 +310,12 @@ mod tests {
         (result, parcels)
     }
 
-    fn peers<'a>(parcels: impl IntoIterator<Item = &'a Parcel>) -> Vec<SocketAddr> {
+    fn peers<'a>(parcels: impl IntoIterator<Item = &'a Parcel>) -> Vec<Peer> {
         parcels.into_iter().map(|parcel| parcel.note.peer).collect()
     }
 
-    fn names(clients: &[TcpStream]) -> Vec<SocketAddr> {
-        clients.iter().map(|client| client.local_addr().unwrap()).collect()
+    fn names(clients: &[TcpStream]) -> Vec<Peer> {
+        clients.iter().map(|client| client.local_addr().unwrap().into()).collect()
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
-use forkherd_core::{Interest, Source, SourceId, Wake, queue_len};
+use forkherd_core::{Interest, Source, SourceId, Wake, queue_bound};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
-use crate::channel::{NOBODY, Note, Parcel};
+use crate::channel::{Note, Parcel};
 use crate::pace::Pace;
 
 /// Supervisor. While nobody has room, what waits waits in the listeners' backlogs, where it costs
@@ -128,8 +128,7 @@ impl Gate {
                     if let Some(left) = self.left_to_take.as_mut() {
                         *left = left.saturating_sub(1);
                     }
-                    let peer =
-                        peer.and_then(|peer| SocketAddr::try_from(peer).ok()).unwrap_or(NOBODY);
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok()).into();
                     let listener = u16::try_from(source).unwrap_or(u16::MAX);
                     parcel(Parcel { socket, note: Note { peer, listener, deaths: 0 } });
                 }
@@ -142,7 +141,7 @@ impl Gate {
 
     /// The service ends: what is queued now is the last.
     pub(crate) fn close(&mut self) {
-        let queued = self.listeners.iter().map(|l| queue_len(&l.fd).unwrap_or(0)).sum();
+        let queued = self.listeners.iter().map(|l| queue_bound(&l.fd)).sum();
         self.left_to_take = Some(queued);
     }
 

@@ -162,7 +162,7 @@ impl Handoff {
     /// The same worker for the same client address; when a worker leaves, only its clients move.
     #[must_use]
     pub fn client_hash() -> Self {
-        Self::with(ClientHash)
+        Self::with(ClientHash::default())
     }
 
     /// Only to a worker that has nothing to do; the rest waits in the kernel's backlog, first come first

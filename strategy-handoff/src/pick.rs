@@ -1,9 +1,9 @@
 //! Whom the next connection goes to. Pure: what may be picked comes in, an index goes out.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use forkherd_core::SlotId;
+use forkherd_core::{Peer, SlotId};
 
 /// A worker that has room for a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,7 +30,7 @@ impl Candidate {
 pub trait Pick: fmt::Debug {
     /// The index in `candidates`, which are in slot order and never empty. An index that is out of
     /// range counts as the first.
-    fn pick(&mut self, candidates: &[Candidate], client: SocketAddr) -> usize;
+    fn pick(&mut self, candidates: &[Candidate], client: Peer) -> usize;
 }
 
 /// Each slot in turn. A slot that is no candidate now is skipped, and does not get its turn later.
@@ -40,7 +40,7 @@ pub struct RoundRobin {
 }
 
 impl Pick for RoundRobin {
-    fn pick(&mut self, candidates: &[Candidate], _client: SocketAddr) -> usize {
+    fn pick(&mut self, candidates: &[Candidate], _client: Peer) -> usize {
         let index = first_behind(self.last, candidates);
         self.last = candidates.get(index).map(|c| c.slot);
         index
@@ -60,7 +60,7 @@ pub struct Least {
 }
 
 impl Pick for Least {
-    fn pick(&mut self, candidates: &[Candidate], _client: SocketAddr) -> usize {
+    fn pick(&mut self, candidates: &[Candidate], _client: Peer) -> usize {
         let start = first_behind(self.last, candidates);
         let order = (start..candidates.len()).chain(0..start);
         // The first of the least loaded ones in that order: `min_by_key` keeps the first it meets.
@@ -94,7 +94,7 @@ impl PowerOfTwo {
 }
 
 impl Pick for PowerOfTwo {
-    fn pick(&mut self, candidates: &[Candidate], _client: SocketAddr) -> usize {
+    fn pick(&mut self, candidates: &[Candidate], _client: Peer) -> usize {
         if candidates.len() < 2 {
             return 0;
         }
@@ -110,12 +110,19 @@ impl Pick for PowerOfTwo {
 /// By rendezvous hashing: each slot gets a score from the client and itself, the highest wins. When a
 /// slot leaves, only its own clients move; when it comes back, only they come back. A worker without room
 /// is no candidate: stickiness yields to progress. (Thaler and Ravishankar, 1998.)
+///
+/// A client of a Unix socket has no address: there, each slot in turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ClientHash;
+pub struct ClientHash {
+    without_address: RoundRobin,
+}
 
 impl Pick for ClientHash {
-    fn pick(&mut self, candidates: &[Candidate], client: SocketAddr) -> usize {
-        let client = match client.ip() {
+    fn pick(&mut self, candidates: &[Candidate], client: Peer) -> usize {
+        let Some(address) = client.address() else {
+            return self.without_address.pick(candidates, client);
+        };
+        let client = match address.ip() {
             IpAddr::V4(ip) => u64::from(u32::from(ip)),
             IpAddr::V6(ip) => {
                 let bits = ip.to_bits();

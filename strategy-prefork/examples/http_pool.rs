@@ -56,9 +56,11 @@ fn main() -> anyhow::Result<()> {
 
 async fn serve(client: AsyncConnection, files: &Arc<StaticFilesEndpoint>) -> io::Result<()> {
     let draining = client.draining();
-    let (local, remote) = (LocalAddr(client.stream().local_addr()?.into()), client.peer());
+    // It listens on TCP, so both have an address.
+    let addresses = client.listener().address.inet().zip(client.peer().address());
+    let (local, remote) = addresses.ok_or(io::ErrorKind::Unsupported)?;
     let answer = service_fn(async |request| {
-        let (local, remote_addr) = (local.clone(), RemoteAddr(remote.into()));
+        let (local, remote_addr) = (LocalAddr(local.into()), RemoteAddr(remote.into()));
         let request = Request::from((request, local, remote_addr, Scheme::HTTP));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let response = files.get_response(request).await;

@@ -41,7 +41,6 @@ impl Waiter for BlockingAcceptor {
         match acceptfrom_with(self.listener.as_fd(), SocketFlags::CLOEXEC) {
             Ok((socket, peer)) => {
                 let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                let peer = peer.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
                 Ok(Some(self.meter.begin(socket, peer, 0)))
             }
             Err(Errno::NOTSOCK | Errno::INTR) => {

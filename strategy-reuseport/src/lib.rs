@@ -266,6 +266,13 @@ impl Strategy for Reuseport {
                     .to_owned(),
             ));
         }
+        if let Some(spec) = plan.listeners.iter().find(|spec| spec.address().path().is_some()) {
+            return Err(Unsupported(format!(
+                "listener `{}` is a Unix socket, of which no two can share a path: SO_REUSEPORT is for TCP; \
+                 use prefork or handoff",
+                spec.name()
+            )));
+        }
         // Every worker holds every slot's listeners, so that it can cover any of them; twice, as inherited
         // until it is open, and as watched. The supervisor holds one of each group for its steering; if
         // it counts, all of them, whose queues it looks at, and while it loads the program its maps.

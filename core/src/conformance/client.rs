@@ -3,15 +3,20 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::herd::PATIENCE;
+use crate::connection::Peer;
 use crate::id::{SlotId, WorkerId};
+use crate::listener::Address;
+use crate::stream::Stream;
 
 /// A connection that has asked for something, or will.
 #[derive(Debug)]
 pub(super) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     unread: Vec<u8>,
 }
 
@@ -21,8 +26,8 @@ pub(super) struct Answer {
     pub(super) worker: WorkerId,
     pub(super) pid: u32,
     pub(super) listener: String,
-    pub(super) address: SocketAddr,
-    pub(super) peer: SocketAddr,
+    pub(super) address: Address,
+    pub(super) peer: Peer,
 }
 
 /// What became of a connection: one of these, and no other.
@@ -73,7 +78,21 @@ impl Client {
             Ok(stream)
         };
         let stream = connect().map_err(|error: io::Error| Lost::of(&error))?;
-        Ok(Self { stream, unread: Vec::new() })
+        Ok(Self { stream: Stream::Tcp(stream), unread: Vec::new() })
+    }
+
+    /// Through a Unix socket, with its request on the way.
+    pub(super) fn asking_unix(path: &Path, request: &str) -> Result<Self, Lost> {
+        let connect = || {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            Ok(stream)
+        };
+        let stream = connect().map_err(|error: io::Error| Lost::of(&error))?;
+        let mut client = Self { stream: Stream::Unix(stream), unread: Vec::new() };
+        client.ask(request)?;
+        Ok(client)
     }
 
     /// A connection with its request on the way.
@@ -89,7 +108,10 @@ impl Client {
 
     /// This end's address.
     pub(super) fn local(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+        match &self.stream {
+            Stream::Tcp(stream) => stream.local_addr(),
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// Reads the line that says which worker has begun.
@@ -143,7 +165,11 @@ fn parse(line: &str) -> Option<Answer> {
     let worker = WorkerId { slot, generation: words.next()?.parse().ok()? };
     let pid = words.next()?.parse().ok()?;
     let listener = words.next()?.to_owned();
-    let (address, peer) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let address = words.next()?.parse().ok()?;
+    let peer = match words.next()? {
+        "unix" => Peer::Unix,
+        address => Peer::Inet(address.parse().ok()?),
+    };
     words.next().is_none().then_some(Answer { worker, pid, listener, address, peer })
 }
 

@@ -18,6 +18,7 @@ use super::journal::{Journal, Said};
 use super::proc;
 use super::spec::{self, Spec};
 use crate::id::WorkerId;
+use crate::listener::Address;
 
 /// Longest a trial waits for anything: long enough for a loaded machine, so whatever takes longer hangs.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,7 +94,7 @@ impl Herd {
         self.listeners().map(|_| ())
     }
 
-    fn listeners(&self) -> Result<Vec<(String, SocketAddr)>, String> {
+    fn listeners(&self) -> Result<Vec<(String, Address)>, String> {
         self.journal.wait("it serves", 0, |said| {
             said.iter().find_map(|said| match said {
                 Said::Serving(listeners) => Some(listeners.clone()),
@@ -105,13 +106,14 @@ impl Herd {
     /// Where the only, or the first, listener really listens.
     pub(super) fn address(&self) -> Result<SocketAddr, String> {
         let listeners = self.listeners()?;
-        listeners.first().map(|(_, address)| *address).ok_or_else(|| "no listener".to_owned())
+        let first = listeners.first().and_then(|(_, address)| address.inet());
+        first.ok_or_else(|| "no TCP listener".to_owned())
     }
 
     pub(super) fn address_of(&self, name: &str) -> Result<SocketAddr, String> {
         let listeners = self.listeners()?;
         let found = listeners.into_iter().find(|(other, _)| other == name);
-        found.map(|(_, address)| address).ok_or_else(|| format!("no listener `{name}`"))
+        found.and_then(|(_, address)| address.inet()).ok_or_else(|| format!("no listener `{name}`"))
     }
 
     /// The ready workers that did not exit, in the order of their slots.

@@ -2,19 +2,19 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::herd::PATIENCE;
 use crate::id::{SlotId, WorkerId};
+use crate::listener::Address;
 use crate::notice::Notice;
 
 /// A [`Notice`] as it travels.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Said {
-    Serving(Vec<(String, SocketAddr)>),
+    Serving(Vec<(String, Address)>),
     Started { worker: WorkerId, pid: u32 },
     Ready(WorkerId),
     Stopped(WorkerId),
@@ -30,9 +30,9 @@ pub(super) enum Said {
 impl Said {
     pub(super) fn of(notice: &Notice<'_>) -> Option<Self> {
         Some(match *notice {
-            Notice::Serving { listeners } => {
-                Self::Serving(listeners.iter().map(|l| (l.name.clone(), l.address)).collect())
-            }
+            Notice::Serving { listeners } => Self::Serving(
+                listeners.iter().map(|l| (l.name.clone(), l.address.clone())).collect(),
+            ),
             Notice::Started { worker, pid } => Self::Started { worker, pid },
             Notice::Ready { worker } => Self::Ready(worker),
             Notice::Stopped { worker } => Self::Stopped(worker),
@@ -282,6 +282,7 @@ mod tests {
             Said::Serving(vec![
                 ("main".to_owned(), "127.0.0.1:80".parse().unwrap()),
                 ("six".to_owned(), "[::1]:80".parse().unwrap()),
+                ("path".to_owned(), "unix:/run/a=b.sock".parse().unwrap()),
             ]),
             Said::Started { worker, pid: 7 },
             Said::Ready(worker),

@@ -11,7 +11,6 @@
 //! The answer is `<slot> <generation> <pid> <listener> <address> <peer>`.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,7 +25,7 @@ use super::herd::PATIENCE;
 use super::journal::Said;
 use super::spec::Spec;
 use super::{Queue, Subject};
-use crate::connection::{Connection, ListenerName};
+use crate::connection::{Connection, ListenerName, Peer};
 use crate::error::Error;
 use crate::id::WorkerId;
 use crate::inherit::ENV_WORKER;
@@ -191,7 +190,7 @@ fn begun(worker: WorkerId) -> String {
     format!("begun {worker}\n")
 }
 
-fn answer(worker: WorkerId, listener: &ListenerName, peer: SocketAddr) -> String {
+fn answer(worker: WorkerId, listener: &ListenerName, peer: Peer) -> String {
     let (slot, generation, pid) = (worker.slot, worker.generation, std::process::id());
     format!("{slot} {generation} {pid} {} {} {peer}\n", listener.name, listener.address)
 }

@@ -231,7 +231,7 @@ impl Spawner {
     ) -> Result<Self, Error> {
         let mut specs = Vec::new();
         for listener in listeners {
-            let spec = ListenSpec::new(&*listener.name, listener.address)
+            let spec = ListenSpec::new(&*listener.name, listener.address.clone())
                 .map_err(|e| Error::system("naming a listener", io::Error::other(e)))?;
             specs.push(spec.to_string());
         }

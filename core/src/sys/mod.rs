@@ -14,7 +14,7 @@ pub(crate) use memory::{ReadOnlyPage, SharedPage};
 pub(crate) use process::{
     adopt_descriptor, default_child_signal, leave_signals_to_supervisor, on_start, place_descriptor,
 };
-pub use socket::queue_len;
+pub use socket::{queue_bound, queue_len};
 
 #[cfg(feature = "tokio")]
 mod readiness;

@@ -5,6 +5,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 
+use crate::pool::BACKLOG;
+
 /// How many connections wait in the accept queue of a TCP listener.
 ///
 /// Any process · any time. Corresponds to `getsockopt(2)` with `TCP_INFO`, whose `tcpi_unacked` is the
@@ -31,4 +33,17 @@ pub fn queue_len(listener: impl AsFd) -> io::Result<u32> {
     }
     // SAFETY: all-zero bytes are a valid `tcp_info` (integers only); the kernel wrote a prefix.
     Ok(unsafe { info.assume_init() }.tcpi_unacked)
+}
+
+/// How many connections wait in the accept queue of a listener at most: how often to accept if all that
+/// is there now is to be taken, and clients that come later must not keep one for ever.
+///
+/// Any process · any time. [`queue_len`] for TCP. The queue of a Unix socket can be asked for its length by
+/// netlink only; it is never longer than its backlog, so that is the bound, and `EAGAIN` comes first.
+#[must_use]
+pub fn queue_bound(listener: impl AsFd) -> u32 {
+    queue_len(listener).unwrap_or_else(|error| match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP | libc::ENOPROTOOPT) => BACKLOG,
+        _ => 0,
+    })
 }

@@ -26,7 +26,7 @@ mod threads;
 mod tokio;
 
 #[cfg(feature = "tokio")]
-pub use self::tokio::{AsyncConnection, Tokio};
+pub use self::tokio::{AsyncConnection, AsyncStream, Tokio};
 pub use blocking::Blocking;
 pub(crate) use lane::Lane;
 pub use threads::Threads;
@@ -89,6 +89,7 @@ pub(crate) fn run(
     strategy: &dyn Strategy,
     runtime: impl Runtime,
     service: &str,
+    read_timeout: Option<Duration>,
 ) -> Result<(), Error> {
     let worker = legacy.worker;
     if legacy.service != service {
@@ -113,7 +114,9 @@ pub(crate) fn run(
             .map_err(|source| Error::System { what: "mapping the board", source })?
     };
     let listeners = legacy.listeners.len();
-    let meter = Meter::new(board, kick, worker, legacy.listeners);
+    // For blocking reads alone: others would pay a call for nothing.
+    let read_timeout = read_timeout.filter(|_| !runtime.kind().wants_nonblocking());
+    let meter = Meter::new(board, kick, worker, legacy.listeners, read_timeout);
     let inherited = Inherited {
         fds: legacy.fds,
         meter: meter.clone(),

@@ -4,8 +4,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use std::time::Duration;
 
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use ::tokio::net::TcpStream;
+use ::tokio::net::{TcpStream, UnixStream};
 use ::tokio::sync::Notify;
 use ::tokio::task::{LocalSet, yield_now};
 
@@ -22,10 +21,11 @@ use super::lane::Wait;
 use super::lookout::Lookout;
 use super::sealed::Sealed;
 use super::{Lane, Runtime, Turn, WorkerSetup, note_outcome};
-use crate::connection::{Connection, Info, ListenerName, Meter, Serving};
+use crate::connection::{Connection, Info, ListenerName, Meter, Peer, Serving};
 use crate::error::Error;
 use crate::id::WorkerId;
 use crate::strategy::RuntimeKind;
+use crate::stream::Stream;
 use crate::sys::watch;
 
 /// Serves many connections at a time on a current-thread tokio runtime.
@@ -231,7 +231,7 @@ impl Watched {
 /// Dropping it closes the socket, then counts the connection as completed.
 pub struct AsyncConnection {
     // The order matters: the socket is closed before `info` counts.
-    stream: TcpStream,
+    stream: AsyncStream,
     info: Info,
     drain: Rc<Drain>,
 }
@@ -240,12 +240,16 @@ impl AsyncConnection {
     fn new(connection: Connection, drain: Rc<Drain>) -> io::Result<Self> {
         let (stream, info) = connection.split();
         // The acceptor made it non-blocking: it knew the runtime.
-        Ok(Self { stream: TcpStream::from_std(stream)?, info, drain })
+        let stream = match stream {
+            Stream::Tcp(stream) => AsyncStream::Tcp(TcpStream::from_std(stream)?),
+            Stream::Unix(stream) => AsyncStream::Unix(UnixStream::from_std(stream)?),
+        };
+        Ok(Self { stream, info, drain })
     }
 
-    /// The client's address.
+    /// The client.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+    pub fn peer(&self) -> Peer {
         self.info.peer()
     }
 
@@ -279,13 +283,13 @@ impl AsyncConnection {
 
     /// The socket, for its options.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &AsyncStream {
         &self.stream
     }
 
     /// The socket and the count apart, for libraries that want to own a stream. Drop the stream first.
     #[must_use]
-    pub fn into_parts(self) -> (TcpStream, Serving) {
+    pub fn into_parts(self) -> (AsyncStream, Serving) {
         (self.stream, self.info.into_serving())
     }
 }
@@ -333,5 +337,98 @@ impl AsyncWrite for AsyncConnection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// The socket of an [`AsyncConnection`].
+#[derive(Debug)]
+pub enum AsyncStream {
+    /// Through a TCP listener; `TCP_NODELAY` is set.
+    Tcp(TcpStream),
+    /// Through a Unix socket.
+    Unix(UnixStream),
+}
+
+impl AsyncStream {
+    /// The TCP socket, if it is one.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// The Unix socket, if it is one.
+    #[must_use]
+    pub fn unix(&self) -> Option<&UnixStream> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => Some(stream),
+        }
+    }
+}
+
+impl AsFd for AsyncStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl AsyncRead for AsyncStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for AsyncStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(context, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut *self {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use forkherd_core::{SlotId, queue_len};
+use forkherd_core::{Peer, SlotId, queue_len};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 
@@ -152,8 +152,9 @@ impl World {
 
     /// What a client reads up to the end that it has to see now, because nobody else holds its
     /// connection.
-    fn last_words(&mut self, peer: SocketAddr) -> String {
-        let mut client = self.clients.remove(&peer).expect("it was not closed before");
+    fn last_words(&mut self, peer: Peer) -> String {
+        let mut client =
+            self.clients.remove(&peer.address().expect("TCP")).expect("it was not closed before");
         client.set_nonblocking(false).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let mut text = String::new();
@@ -256,7 +257,7 @@ impl World {
             .map(|(&peer, _)| peer)
             .collect();
         for peer in closed {
-            assert_eq!(self.last_words(peer), "refused");
+            assert_eq!(self.last_words(peer.into()), "refused");
             assert!(self.kills > usize::from(DEATHS), "refused after {} deaths", self.kills);
             self.refused += 1;
         }

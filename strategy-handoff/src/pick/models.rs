@@ -15,8 +15,8 @@ use super::*;
 /// Slots in all models.
 const SLOTS: u32 = 16;
 
-fn client(ip: u32, port: u16) -> SocketAddr {
-    SocketAddr::from((ip.to_be_bytes(), port))
+fn client(ip: u32, port: u16) -> Peer {
+    SocketAddr::from((ip.to_be_bytes(), port)).into()
 }
 
 fn candidates(loads: impl IntoIterator<Item = (u32, u64)>) -> Vec<Candidate> {
@@ -65,15 +65,15 @@ impl<F> fmt::Debug for Bug<F> {
     }
 }
 
-impl<F: FnMut(&[Candidate], SocketAddr) -> usize> Pick for Bug<F> {
-    fn pick(&mut self, candidates: &[Candidate], client: SocketAddr) -> usize {
+impl<F: FnMut(&[Candidate], Peer) -> usize> Pick for Bug<F> {
+    fn pick(&mut self, candidates: &[Candidate], client: Peer) -> usize {
         (self.1)(candidates, client)
     }
 }
 
 fn bug(
     name: &'static str,
-    pick: impl FnMut(&[Candidate], SocketAddr) -> usize + 'static,
+    pick: impl FnMut(&[Candidate], Peer) -> usize + 'static,
 ) -> Box<dyn Pick> {
     Box::new(Bug(name, pick))
 }
@@ -94,7 +94,7 @@ fn every_policy_picks_one_of_those_that_may_be_picked() {
         || Box::new(RoundRobin::default()),
         || Box::new(Least::default()),
         || Box::new(PowerOfTwo::seeded(7)),
-        || Box::new(ClientHash),
+        || Box::new(ClientHash::default()),
     ];
     for policy in policies {
         check(
@@ -308,11 +308,13 @@ fn a_hashed_client_moves_only_if_its_worker_leaves() {
             }
             Ok(())
         },
-        || Box::new(ClientHash),
+        || Box::new(ClientHash::default()),
         || {
-            bug("the remainder by how many there are", |all, client| match client.ip() {
-                IpAddr::V4(ip) => u32::from(ip) as usize % all.len(),
-                IpAddr::V6(_) => 0,
+            bug("the remainder by how many there are", |all, client| {
+                match client.address().unwrap().ip() {
+                    IpAddr::V4(ip) => u32::from(ip) as usize % all.len(),
+                    IpAddr::V6(_) => 0,
+                }
             })
         },
     );
@@ -330,10 +332,10 @@ fn a_hashed_client_stays_whatever_its_port_and_the_loads() {
         prop_assert_eq!(later[policy.pick(&later, client(ip, ports[1]))].slot, before);
         Ok(())
     };
-    let policy = || -> Box<dyn Pick> { Box::new(ClientHash) };
+    let policy = || -> Box<dyn Pick> { Box::new(ClientHash::default()) };
     check(inputs, property, policy, || {
         bug("hashes the port, too", |all, from| {
-            ClientHash.pick(all, client(u32::from(from.port()), 1))
+            ClientHash::default().pick(all, client(u32::from(from.address().unwrap().port()), 1))
         })
     });
     check(inputs, property, policy, || {
@@ -341,7 +343,7 @@ fn a_hashed_client_stays_whatever_its_port_and_the_loads() {
             let most = all.iter().map(|c| c.load).max().unwrap();
             let spared: Vec<_> = all.iter().copied().filter(|c| c.load < most).collect();
             let among = if spared.is_empty() { all.to_vec() } else { spared };
-            let slot = among[ClientHash.pick(&among, from)].slot;
+            let slot = among[ClientHash::default().pick(&among, from)].slot;
             all.iter().position(|c| c.slot == slot).unwrap()
         })
     });
@@ -360,11 +362,13 @@ fn chi_square(policy: &mut dyn Pick, from: u32) -> f64 {
 #[test]
 fn hashing_and_drawing_spread_evenly() {
     // χ² with 7 degrees of freedom: 24.3 at p = 0.001. Seeded, so it holds or it does not.
-    assert!(chi_square(&mut ClientHash, 0x0a00_0000) < 24.3);
+    assert!(chi_square(&mut ClientHash::default(), 0x0a00_0000) < 24.3);
     assert!(chi_square(&mut PowerOfTwo::seeded(1), 0) < 24.3);
-    let mut bug = bug("only the last bits of the address", |all, client| match client.ip() {
-        IpAddr::V4(ip) => (u32::from(ip) % 6) as usize % all.len(),
-        IpAddr::V6(_) => 0,
+    let mut bug = bug("only the last bits of the address", |all, client| {
+        match client.address().unwrap().ip() {
+            IpAddr::V4(ip) => (u32::from(ip) % 6) as usize % all.len(),
+            IpAddr::V6(_) => 0,
+        }
     });
     assert!(chi_square(&mut *bug, 0x0a00_0000) > 24.3);
 }

@@ -16,6 +16,7 @@ mod restarting;
 mod scaling;
 mod serving;
 mod spreading;
+mod unix;
 
 /// One trial of the suite.
 pub(super) struct Case {
@@ -80,6 +81,8 @@ pub(super) fn all() -> Vec<Case> {
             run: ending::idle_connections,
         },
         on_each("a_second_instance_is_refused", refusing::second_instance),
+        on_each("a_unix_socket_is_served", unix::served),
+        on_each("sigterm_answers_everybody_on_a_unix_socket", unix::drained),
         on_each("descriptors_are_the_same_afterwards", descriptors::same),
         on_one_lane("nobody_is_dropped_at_the_descriptor_limit", exhausted::descriptors),
         on_one_lane("too_few_descriptors_are_refused_before_anything_starts", exhausted::refused),

@@ -21,8 +21,8 @@ pub(super) fn connections(stage: &Stage) -> Outcome {
         let local = client.local().map_err(|e| e.to_string())?;
         let answer = client.answer().map_err(|lost| lost.to_string())?;
         client.end().map_err(|lost| lost.to_string())?;
-        let says = (answer.peer, answer.address, answer.listener.as_str());
-        if says != (local, address, "main") {
+        let says = (answer.peer, &answer.address, answer.listener.as_str());
+        if says != (local.into(), &address.into(), "main") {
             return Err(format!(
                 "{local} came through main={address}, but the worker says {answer:?}"
             ));
@@ -46,7 +46,7 @@ pub(super) fn two_listeners(stage: &Stage) -> Outcome {
     for name in ["main", "admin", "main"] {
         let address = herd.address_of(name)?;
         for answer in all_answered(crowd(address, 8, "serve")?)? {
-            if answer.listener != name || answer.address != address {
+            if answer.listener != name || answer.address != address.into() {
                 return Err(format!("came through {name}={address}, but: {answer:?}"));
             }
         }
@@ -66,7 +66,7 @@ pub(super) fn ipv6(stage: &Stage) -> Outcome {
         let mut client = Client::asking(address, "serve").map_err(|lost| lost.to_string())?;
         let local = client.local().map_err(|e| e.to_string())?;
         let answer = client.answer().map_err(|lost| lost.to_string())?;
-        if answer.peer != local {
+        if answer.peer != local.into() {
             return Err(format!("{local} is called {}", answer.peer));
         }
     }
