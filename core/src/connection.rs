@@ -390,3 +390,52 @@ impl Drop for Serving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use rustix::event::{EventfdFlags, eventfd};
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::board::Board;
+    use crate::id::SlotId;
+
+    const TIMEOUT: Option<Duration> = Some(Duration::from_secs(3));
+
+    fn meter(read_timeout: Option<Duration>) -> Meter {
+        let (_board, worker, supervisor) = Board::create().unwrap();
+        let board = OwnBoard::map(&worker, &supervisor).unwrap();
+        let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let worker = WorkerId { slot: SlotId(0), generation: 0 };
+        Meter::new(board, kick, worker, Vec::new(), read_timeout)
+    }
+
+    #[test]
+    fn a_unix_socket_does_not_inherit_the_read_timeout_and_is_told() {
+        let path = std::env::temp_dir().join(format!("forkherd-timeout-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        SockRef::from(&listener).set_read_timeout(TIMEOUT).unwrap();
+        let client = UnixStream::connect(&path);
+        std::fs::remove_file(&path).unwrap();
+        let (_client, (accepted, _)) = (client.unwrap(), listener.accept().unwrap());
+        assert_eq!(accepted.read_timeout().unwrap(), None);
+        let connection = meter(TIMEOUT).begin(accepted.into(), Peer::Unix, 0);
+        assert_eq!(connection.stream().read_timeout().unwrap(), TIMEOUT);
+    }
+
+    #[test]
+    fn who_has_no_address_came_through_a_unix_socket() {
+        let address: SocketAddr = "[::1]:80".parse().unwrap();
+        assert_eq!(Peer::from(Some(address)).address(), Some(address));
+        assert_eq!(Peer::from(None), Peer::Unix);
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let connection = meter(None).begin(ours.into(), None, 0);
+        assert_eq!(
+            (connection.peer().to_string(), connection.peer().address()),
+            ("unix".into(), None)
+        );
+        assert!(connection.stream().unix().is_some() && connection.stream().tcp().is_none());
+    }
+}

@@ -19,7 +19,7 @@ pub(super) type Outcome = Result<Verdict, String>;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
     Passed,
-    /// This machine forbids it, and why.
+    /// This machine forbids it, or the strategy does not claim it; and why.
     Skipped(String),
 }
 
