@@ -199,42 +199,54 @@ fn explain(spec: &ListenSpec, source: io::Error) -> io::Error {
     io::Error::new(source.kind(), ListenError { spec: spec.clone(), source })
 }
 
+impl ListenError {
+    /// What helps, where we know it.
+    fn advice(&self) -> Option<&'static str> {
+        let address = self.spec.address();
+        let is_unix = address.path().is_some();
+        Some(match self.source.raw_os_error()? {
+            libc::ENOENT | libc::ENOTDIR if is_unix => {
+                "its directory does not exist: create that, or choose another path"
+            }
+            libc::EACCES | libc::EPERM | libc::EROFS if is_unix => {
+                "no right to do so: choose a directory that this user may write in, and a socket or lock there \
+                 that is this user's"
+            }
+            libc::EOPNOTSUPP if is_unix => {
+                "a Unix socket can be bound once, and the strategy wants one per slot: choose another strategy"
+            }
+            libc::EADDRINUSE => {
+                "the port is in use, perhaps by another instance: stop it, or choose another port"
+            }
+            libc::EACCES if address.inet().is_some_and(|address| address.port() < 1024) => {
+                "no right to bind a port below 1024: choose a higher one, or grant CAP_NET_BIND_SERVICE"
+            }
+            libc::EADDRNOTAVAIL => {
+                "no interface of this machine has that address: choose one that it has"
+            }
+            libc::EMFILE => {
+                "no descriptor is left for it: raise the limit (`ulimit -n`) or ask for fewer workers"
+            }
+            _ => return None,
+        })
+    }
+}
+
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { spec, source } = self;
         write!(f, "cannot listen on {} (listener `{}`): ", spec.address(), spec.name())?;
-        let is_unix = spec.address().path().is_some();
-        let is_low = spec.address().inet().is_some_and(|address| address.port() < 1024);
-        match source.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) if is_unix => {
-                f.write_str("its directory does not exist: create that, or choose another path")
-            }
-            Some(libc::EACCES | libc::EPERM | libc::EROFS) if is_unix => {
-                write!(f, "{source}: choose a directory that this user may write in")
-            }
-            Some(libc::EOPNOTSUPP) if is_unix => {
-                f.write_str("a Unix socket has no SO_REUSEPORT: choose another strategy")
-            }
-            Some(libc::EADDRINUSE) if !is_unix => f.write_str(
-                "the port is in use, perhaps by another instance: stop it, or choose another port",
-            ),
-            Some(libc::EACCES) if is_low => f.write_str(
-                "no right to bind a port below 1024: choose a higher one, or grant CAP_NET_BIND_SERVICE",
-            ),
-            Some(libc::EADDRNOTAVAIL) => {
-                f.write_str("no interface of this machine has that address: choose one that it has")
-            }
-            Some(libc::EMFILE) => f.write_str(
-                "no descriptor is left for it: raise the limit (`ulimit -n`) or ask for fewer workers",
-            ),
-            _ => write!(f, "{source}"),
+        match self.advice() {
+            Some(advice) => f.write_str(advice),
+            None => write!(f, "{source}"),
         }
     }
 }
 
 impl std::error::Error for ListenError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
+        // Without advice the message is the cause already; whoever prints both would say it twice.
+        self.advice().map(|_| &self.source as _)
     }
 }
 
@@ -281,6 +293,31 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
             assert!(error.to_string().contains("stop it, or choose another port"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_unix_socket_is_refused_with_what_helps_and_once() {
+        let folder = std::env::temp_dir().join(format!("forkherd-pool-{}", std::process::id()));
+        let text = format!("unix:{}/a.sock", folder.display());
+        let refusal = || {
+            let error = Pool::default().listen(&plan(&[&text], 1), false).unwrap_err();
+            let inner = error.get_ref().unwrap();
+            (error.to_string(), inner.source().map(ToString::to_string))
+        };
+        let (message, cause) = refusal();
+        assert!(message.ends_with("create that, or choose another path"), "{message}");
+        assert_eq!(cause.as_deref(), Some("No such file or directory (os error 2)"));
+
+        std::fs::create_dir(&folder).unwrap();
+        let mut pool = Pool::default();
+        pool.listen(&plan(&[&text], 1), false).unwrap();
+        let (message, cause) = refusal();
+        assert!(message.ends_with("another instance serves it: stop it, or choose another path"));
+        assert_eq!(cause, None);
+        assert_eq!(pool.plain[0].address().to_string(), text);
+        drop(pool);
+        // Nothing is left in it.
+        std::fs::remove_dir(&folder).unwrap();
     }
 
     #[test]
