@@ -36,6 +36,13 @@ impl BlockingAcceptor {
     }
 }
 
+impl BlockingAcceptor {
+    fn is_nonblocking(&self) -> bool {
+        rustix::fs::fcntl_getfl(self.listener.socket())
+            .is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+    }
+}
+
 impl Waiter for BlockingAcceptor {
     fn accept_waiting(&mut self) -> io::Result<Option<Connection>> {
         match acceptfrom_with(self.listener.as_fd(), SocketFlags::CLOEXEC) {
@@ -45,6 +52,11 @@ impl Waiter for BlockingAcceptor {
             }
             Err(Errno::NOTSOCK | Errno::INTR) => {
                 self.listener.restore()?;
+                Err(io::ErrorKind::Interrupted.into())
+            }
+            // The listener's read timeout, which connections inherit from it, limits the wait, too: that is
+            // no reason to do anything else. `WouldBlock` is for one that somebody made non-blocking.
+            Err(Errno::AGAIN) if !self.is_nonblocking() => {
                 Err(io::ErrorKind::Interrupted.into())
             }
             Err(error) => Err(error.into()),
