@@ -38,6 +38,14 @@ impl Registry {
         let entries = vec![
             Entry {
                 name: "prefork",
+                variant: "default",
+                line: "workers share one listener, and wait as suits the runtime: as blocking, on tokio \
+                       as gated",
+                runtimes: BOTH,
+                make: || Box::new(Prefork::default()),
+            },
+            Entry {
+                name: "prefork",
                 variant: "exclusive",
                 line: "workers share one listener, the kernel wakes one; the ideal queue for blocking \
                        workers, skewed when idle; under tokio a thread per worker waits for it",
@@ -260,7 +268,7 @@ mod tests {
     #[test]
     fn a_bare_name_is_its_first_variant_and_wrong_ones_are_told_the_right_ones() {
         let registry = Registry::builtin();
-        assert_eq!(registry.find("prefork").unwrap().variant, "exclusive");
+        assert_eq!(registry.find("prefork").unwrap().variant, "default");
         assert_eq!(registry.find("handoff:round-robin").unwrap().name, "handoff");
         let wrong = |label: &str| registry.find(label).unwrap_err();
         assert_eq!(
@@ -269,7 +277,7 @@ mod tests {
         );
         assert_eq!(
             wrong("prefork:best"),
-            "strategy `prefork` has no variant `best`; it has: exclusive, blocking, gated, rotating, herd"
+            "strategy `prefork` has no variant `best`; it has: default, exclusive, blocking, gated, rotating, herd"
         );
         assert_eq!(registry.find("reuseport:hash:bare").unwrap().variant, "hash:bare");
     }

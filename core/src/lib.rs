@@ -19,7 +19,7 @@
 //! }
 //! ```
 //!
-//! `strategy()` is one of `Prefork::exclusive()`, `Handoff::round_robin()` and `Reuseport::hash()` of the
+//! `strategy()` is one of `Prefork::default()`, `Handoff::round_robin()` and `Reuseport::hash()` of the
 //! crates `forkherd-prefork`, `forkherd-handoff` and `forkherd-reuseport`, or your own [`Strategy`].
 //!
 //! # What runs where

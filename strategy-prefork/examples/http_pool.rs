@@ -50,7 +50,7 @@ fn main() -> anyhow::Result<()> {
                 info!("{WORKERS} workers at http://{}, until Ctrl-C", listeners[0].address);
             }
         })
-        .run(Prefork::exclusive(), Tokio::new(async move |c| serve(c, &files).await))?;
+        .run(Prefork::default(), Tokio::new(async move |c| serve(c, &files).await))?;
     Ok(())
 }
 

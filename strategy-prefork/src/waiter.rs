@@ -56,9 +56,7 @@ impl Waiter for BlockingAcceptor {
             }
             // The listener's read timeout, which connections inherit from it, limits the wait, too: that is
             // no reason to do anything else. `WouldBlock` is for one that somebody made non-blocking.
-            Err(Errno::AGAIN) if !self.is_nonblocking() => {
-                Err(io::ErrorKind::Interrupted.into())
-            }
+            Err(Errno::AGAIN) if !self.is_nonblocking() => Err(io::ErrorKind::Interrupted.into()),
             Err(error) => Err(error.into()),
         }
     }

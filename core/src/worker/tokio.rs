@@ -212,7 +212,11 @@ impl Watched {
     async fn next_event(&self, lane: &mut Lane) -> io::Result<u64> {
         let watched = match self {
             Self::ByReactor(watched) => watched,
-            Self::ByThread(lookout) => return lookout.next_event().await,
+            // To wake the thread and be woken by it costs more than a look.
+            Self::ByThread(lookout) => match lane.wait(Wait::Not)? {
+                Some(event) => return Ok(event),
+                None => return lookout.next_event().await,
+            },
         };
         // tokio watches edge-triggered: readiness is forgotten only after a look that found nothing, else
         // what is still ready would never be told again.
