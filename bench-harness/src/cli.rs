@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use forkherd_core::{ListenSpec, SLOTS_LIMIT};
+use forkherd_core::{ListenSpec, RuntimeKind, SLOTS_LIMIT};
 
 use crate::scenario::{Kind, Loop};
 
@@ -139,9 +139,17 @@ pub struct Serve {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "[NAME=]ADDR", default_value = "127.0.0.1:8080")]
     pub listen: ListenSpec,
-    /// What each worker runs.
-    #[arg(long, value_enum, default_value_t = Runtime::Blocking)]
-    pub runtime: Runtime,
+    /// What each worker runs: blocking, threads:N (one connection at a time on each of N threads) or
+    /// tokio.
+    #[arg(long, value_name = "RUNTIME", default_value = "blocking")]
+    pub runtime: RuntimeKind,
+    /// Most workers there may ever be; SIGTTIN asks for one more, SIGTTOU for one less. [default: as
+    /// many as there are]
+    #[arg(long, value_name = "N", value_parser = workers)]
+    pub max_workers: Option<NonZeroU32>,
+    /// How workers come to be.
+    #[arg(long, value_enum, default_value_t = Start::Again)]
+    pub start: Start,
     /// What is answered: hello, echo or files:DIR.
     #[arg(long, value_name = "APP", default_value = "hello")]
     pub app: App,
@@ -155,6 +163,15 @@ pub struct Serve {
     /// The process that started this one and whose end ends it.
     #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<u32>,
+}
+
+/// How workers come to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Start {
+    /// This program is started again for each.
+    Again,
+    /// Each is a bare fork of the supervisor.
+    Fork,
 }
 
 /// A number of workers, refused in words that say what is wanted.

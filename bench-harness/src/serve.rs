@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use forkherd_core::{
-    AsyncConnection, Blocking, Connection, Notice, Role, Service, Tokio, WorkerId,
+    AsyncConnection, Blocking, Connection, Notice, Role, RuntimeKind, Service, Start, Threads,
+    Tokio, WorkerId,
 };
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -15,7 +16,7 @@ use crate::apps::conversation::{self, Buffers};
 use crate::apps::echo;
 use crate::apps::files::Files;
 use crate::apps::hello::Hello;
-use crate::cli::{App, Runtime, Serve};
+use crate::cli::{self, App, Serve};
 use crate::clock;
 use crate::process;
 use crate::registry::Registry;
@@ -52,17 +53,33 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
         Some(ms) => service.hung_after(Duration::from_millis(ms.get().into())),
         None => service,
     };
+    let service = match arguments.max_workers {
+        Some(workers) => service.max_workers(workers.get()),
+        None => service,
+    };
+    let service = service.start(match arguments.start {
+        cli::Start::Again => Start::Again,
+        cli::Start::Fork => Start::Fork,
+    });
     let role = match arguments.runtime {
-        Runtime::Blocking => {
+        RuntimeKind::Blocking => {
             let service = service.read_timeout(READ_TIMEOUT);
             let mut buffers = Buffers::default();
             let serve = move |connection| blocking(connection, files.as_ref(), &app, &mut buffers);
             service.run((entry.make)(), Blocking::new(serve))
         }
-        Runtime::Tokio => {
+        RuntimeKind::Threads(threads) => {
+            let service = service.read_timeout(READ_TIMEOUT);
+            let serve = move |connection| {
+                blocking(connection, files.as_ref(), &app, &mut Buffers::default())
+            };
+            service.run((entry.make)(), Threads::new(threads.get(), serve))
+        }
+        RuntimeKind::Tokio => {
             let serve = async move |connection| on_tokio(connection, files.as_ref(), &app).await;
             service.run((entry.make)(), Tokio::new(serve))
         }
+        other => bail!("`serve` has no handler for the runtime {other}"),
     };
     role.map_err(
         |error| if error.is_usage() { Usage(error.to_string()).into() } else { error.into() },

@@ -81,7 +81,8 @@ struct MeterInner {
     listeners: Vec<ListenerName>,
     /// For connections that do not inherit it from their listener.
     read_timeout: Option<Duration>,
-    /// The epoll of the lane, once there is one: readable while connections wait for this worker.
+    /// The epoll of the lane, or what its acceptor waits on itself, once there is one: readable while
+    /// connections wait for this worker.
     waiting: OnceLock<Arc<OwnedFd>>,
     on_completed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }

@@ -71,7 +71,6 @@ impl Lane {
         meter: Meter,
     ) -> io::Result<Self> {
         let epoll = Arc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        meter.set_waiting(Arc::clone(&epoll));
         epoll::add(&*epoll, &control, EventData::new_u64(CONTROL), EventFlags::IN)?;
         let sources = acceptor.sources().len();
         let mut cover = Vec::new();
@@ -160,6 +159,11 @@ impl Lane {
     /// Tells the supervisor that this worker serves. After the first [`arm`](Self::arm), so that it is
     /// true.
     pub(crate) fn report_ready(&self) -> io::Result<()> {
+        // What waits for this worker shows where it is waited for.
+        self.meter.set_waiting(match self.acceptor.sources().first() {
+            Some(source) if self.waits => Arc::new(source.fd.try_clone()?),
+            _ => Arc::clone(&self.epoll),
+        });
         match send(&self.control, &[READY], SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),
             // The supervisor is gone: the next wait sees end-of-file.
