@@ -161,6 +161,11 @@ impl Kind {
             (Self::WorkerHung, _) => {
                 return worker_hung::budget(contestants, seeds(1), asked.block);
             }
+            // Whole blocks of a given length take as long as they take.
+            (Self::UnevenWork | Self::WorkerKilled, _) if asked.block.is_some() => {
+                let block = asked.block.unwrap_or_default() + Duration::from_secs(2);
+                return block * contestants * seeds(1);
+            }
             (Self::ShortConnections | Self::KeepAlive, false) => 14_000,
             (Self::UnevenWork, false) => 36_000,
             (Self::WorkerKilled, false) => 22_000,
