@@ -39,8 +39,8 @@ impl Registry {
             Entry {
                 name: "prefork",
                 variant: "default",
-                line: "workers share one listener, and wait as suits the runtime: as blocking, on tokio \
-                       as gated",
+                line: "workers share one listener, and wait as suits the runtime: as blocking, with \
+                       threads as exclusive, on tokio as gated",
                 runtimes: BOTH,
                 make: || Box::new(Prefork::default()),
             },

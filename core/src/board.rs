@@ -26,6 +26,8 @@ mod worker_word {
     pub(super) const GATE: usize = 4;
     /// Counted up as long as its event loop turns.
     pub(super) const BEAT: usize = 5;
+    /// Wake-ups that were spent on it while it was busy.
+    pub(super) const HOARDED: usize = 6;
 }
 
 /// Words of the page that the supervisor writes for one worker.
@@ -98,6 +100,10 @@ impl Board {
 
     fn completed(&self) -> u64 {
         self.worker.load(worker_word::COMPLETED)
+    }
+
+    pub(crate) fn hoarded(&self) -> u64 {
+        self.worker.load(worker_word::HOARDED)
     }
 
     pub(crate) fn beat(&self) -> u64 {
@@ -224,6 +230,11 @@ impl OwnBoard {
     /// True if that is a change.
     pub(crate) fn close_gate(&self, closed: bool) -> bool {
         self.own[worker_word::GATE].swap(closed.into(), Ordering::SeqCst) != u64::from(closed)
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn count_hoarded(&self) {
+        self.own[worker_word::HOARDED].fetch_add(1, Ordering::SeqCst);
     }
 
     #[cfg(feature = "tokio")]

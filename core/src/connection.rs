@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -178,6 +178,13 @@ impl Meter {
         self.0.board.in_service()
     }
 
+    /// Has the supervisor poke everybody: a wake-up was spent on this worker, which is busy.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn pass_wake_up_on(&self) {
+        self.0.board.count_hoarded();
+        self.kick();
+    }
+
     pub(crate) fn board(&self) -> &OwnBoard {
         &self.0.board
     }
@@ -294,14 +301,29 @@ impl Connection {
 /// [`Interruptible`](crate::Interruptible)), and `SA_RESTART` does not help where a timeout is set.
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        uninterrupted(|| self.stream.read(buffer))
+        let timeout = |stream: &Stream| stream.read_timeout().ok().flatten();
+        uninterrupted(&mut self.stream, timeout, |stream| stream.read(buffer))
     }
 }
 
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+/// Calls again after a signal, but not for ever: each call has its whole timeout anew, so from the first
+/// signal on there is one for all. At most twice the timeout, and nothing to pay where no signal comes.
+fn uninterrupted(
+    stream: &mut Stream,
+    timeout: impl Fn(&Stream) -> Option<Duration>,
+    mut call: impl FnMut(&mut Stream) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut until = None;
     loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        match call(stream) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                let now = Instant::now();
+                let deadline =
+                    *until.get_or_insert_with(|| timeout(stream).and_then(|t| now.checked_add(t)));
+                if deadline.is_some_and(|deadline| deadline <= now) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+            }
             result => return result,
         }
     }
@@ -309,11 +331,11 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usiz
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        uninterrupted(|| self.stream.write(bytes))
+        uninterrupted(&mut self.stream, |_| None, |stream| stream.write(bytes))
     }
 
     fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        uninterrupted(|| self.stream.write_vectored(buffers))
+        uninterrupted(&mut self.stream, |_| None, |stream| stream.write_vectored(buffers))
     }
 
     fn flush(&mut self) -> io::Result<()> {

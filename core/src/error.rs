@@ -20,7 +20,7 @@ pub enum Error {
     #[error("two listeners are named `{0}`: give each its own name, as in admin=127.0.0.1:9000")]
     DuplicateListener(String),
     /// No worker, or too many.
-    #[error("{asked} workers: ask for 1 to {most}")]
+    #[error("{asked} workers: ask for 1 to {most}, and for no fewer at most than at first")]
     Workers {
         /// What was asked for.
         asked: u32,
@@ -44,7 +44,7 @@ pub enum Error {
     /// The limit of open files is too low.
     #[error(
         "{who} needs {needed} descriptors for {workers} workers, but its limit is {limit}: raise it \
-         (`ulimit -n {needed}`) or ask for fewer workers"
+         (`ulimit -n {needed}`) or ask for fewer workers or threads"
     )]
     Descriptors {
         /// Supervisor or worker.
@@ -60,6 +60,14 @@ pub enum Error {
     // The cause is the whole message: it names listener and remedy.
     #[error(transparent)]
     Prepare(io::Error),
+    /// No worker could be started, several times over.
+    #[error("worker {worker} could not be started, several times in a row")]
+    Spawn {
+        /// Which.
+        worker: WorkerId,
+        /// Why, the last time.
+        source: io::Error,
+    },
     /// No worker became ready, several times over.
     #[error(
         "worker {0} failed to start several times in a row before the service ever served: its own \

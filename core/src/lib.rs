@@ -40,7 +40,7 @@
 //! | [`provision`](Strategy::provision) | supervisor | names the descriptors that a worker inherits |
 //! | [`open`](Strategy::open) | worker | makes an [`Acceptor`] of them |
 //! | [`admit`](Strategy::admit) | supervisor | the worker is ready: it may get connections |
-//! | [`avoid`](Strategy::avoid) | supervisor | it is stopped, or goes on: reversible |
+//! | [`avoid`](Strategy::avoid) | supervisor | it is stopped or hangs, or goes on: reversible |
 //! | [`retire`](Strategy::retire) | supervisor | it is to leave: final |
 //! | [`release`](Strategy::release) | supervisor | it was reaped |
 //! | [`dispatcher`](Strategy::dispatcher) | supervisor | accepts and hands on, where that is the strategy |
@@ -49,7 +49,8 @@
 //!
 //! * A listener belongs to the supervisor: a worker that dies loses what it had taken, never what was
 //!   queued. Its slot is refilled; until then its siblings take what would have been its share.
-//! * SIGTERM and SIGINT drain and end the service, SIGHUP replaces the workers slot by slot. No worker
+//! * SIGTERM and SIGINT drain and end the service, SIGHUP replaces the workers slot by slot, SIGTTIN and SIGTTOU
+//!   add and take one. No worker
 //!   outlives its supervisor, however that ends.
 //! * Nothing a worker does can harm the supervisor: they share counters, and the supervisor clamps them.
 //!
@@ -63,7 +64,7 @@
 //!
 //! # Features
 //!
-//! * `tokio`: the runtime `Tokio`; without it there is [`Blocking`] alone.
+//! * `tokio`: the runtime `Tokio`; without it there are [`Blocking`] and [`Threads`].
 //! * `conformance`: the suite that every strategy has to pass, for `harness = false` tests.
 
 mod acceptor;

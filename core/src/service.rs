@@ -222,8 +222,10 @@ impl Service {
     /// `LISTEN_FDNAMES`; `LISTEN_PID` is the worker. Returns as [`run`](Self::run) does.
     ///
     /// It counts as ready once it was started, and is asked to leave by SIGTERM; it has to stop accepting
-    /// then, finish, and exit. It knows nothing of boards, so loads and hangs are not seen, and a slot of
-    /// its own (reuseport) is covered by nobody. Only from a process with a single thread.
+    /// then, finish, and exit. It knows nothing of boards, so loads and hangs are not seen. One that exits
+    /// at once is started again and again, after a back-off. Only from a process with a single thread, and
+    /// under prefork or `reuseport:steered`: elsewhere it would have to be handed connections, or to cover
+    /// for others.
     ///
     /// # Errors
     /// As [`run`](Self::run); a strategy whose workers are given connections instead of listeners is
@@ -293,8 +295,9 @@ impl Service {
     }
 
     fn check(&self, plan: &Plan) -> Result<(), Error> {
-        if plan.workers == 0 || plan.slots > SLOTS_LIMIT {
-            let asked = if plan.workers == 0 { 0 } else { plan.slots };
+        let too_few = self.max_workers > 0 && self.max_workers < self.workers;
+        if plan.workers == 0 || plan.slots > SLOTS_LIMIT || too_few {
+            let asked = if plan.slots > SLOTS_LIMIT { plan.slots } else { plan.workers };
             return Err(Error::Workers { asked, most: SLOTS_LIMIT });
         }
         if plan.listeners.is_empty() {
@@ -334,7 +337,15 @@ fn check_descriptors(plan: &Plan, needs: Needs) -> Result<(), Error> {
         + needs.worker_descriptors
         + 10;
     // 0–2, epoll, control, kick; a reactor's four; the reserve of `Room`; one connection.
-    let worker = 6 + 4 + needs.worker_descriptors + 8 + 1;
+    // Each lane beyond the first has its share of the strategy's, an epoll, a relay's two ends, and one
+    // connection.
+    let lanes = u64::from(plan.runtime.lanes());
+    let worker = 6
+        + 4
+        + needs.worker_descriptors
+        + 8
+        + 1
+        + lanes.saturating_sub(1).saturating_mul(needs.worker_descriptors + 4);
     for (who, needed) in [("the supervisor", supervisor), ("each worker", worker)] {
         if needed > limit {
             return Err(Error::Descriptors { who, needed, limit, workers: plan.slots });

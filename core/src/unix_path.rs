@@ -99,9 +99,24 @@ impl Drop for UnixPath {
 }
 
 fn lock(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let about = |why: &dyn std::fmt::Display, kind| {
+        let text = format!("its lock {}: {why}: remove it, or choose another path", path.display());
+        io::Error::new(kind, text)
+    };
     for _ in 0..ATTEMPTS {
-        let file = open(path, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = open(path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|error| about(&error, io::Error::from(error).kind()))?;
+        let found = fstat(&file)?;
+        if rustix::fs::FileType::from_raw_mode(found.st_mode) != rustix::fs::FileType::RegularFile
+            || found.st_size != 0
+        {
+            return Err(about(
+                &"what is there is no lock, and was left alone",
+                io::ErrorKind::AlreadyExists,
+            ));
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::INTR) => continue,

@@ -1,7 +1,7 @@
 //! A worker's side: it watches every listener.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use forkherd_core::{
     Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, Meter, Source, SourceId,
@@ -25,6 +25,10 @@ pub(crate) struct PreforkAcceptor {
     waiting: Waiting,
     meter: Meter,
     is_alone: bool,
+    /// Since when its gate is closed, or when it looked last what others have left waiting.
+    closed_at: Option<Instant>,
+    /// With its gate closed it has found something that waited.
+    overdue: bool,
     /// A connection was taken since the last wait.
     served: bool,
 }
@@ -43,7 +47,27 @@ impl PreforkAcceptor {
             listeners.add(fd, index, wake);
         }
         let is_alone = inherited.slots() == 1;
-        Ok(Self { listeners, waiting, meter, is_alone, served: false })
+        Ok(Self {
+            listeners,
+            waiting,
+            meter,
+            is_alone,
+            closed_at: None,
+            overdue: false,
+            served: false,
+        })
+    }
+
+    /// With the gate closed: whoever has the fewest connections may be busy with one of them. What waits
+    /// for so long is taken, all of it, however many this worker has.
+    fn look_after_others(&mut self) {
+        let now = Instant::now();
+        let since = *self.closed_at.get_or_insert(now);
+        if self.overdue || now.saturating_duration_since(since) >= RECHECK {
+            self.closed_at = Some(now);
+            let all: Vec<SourceId> = (0..self.listeners.sources().len()).collect();
+            self.listeners.woken(&all);
+        }
     }
 
     /// Whether this worker has so much more than another that it lets others take the next.
@@ -74,6 +98,9 @@ impl Acceptor for PreforkAcceptor {
                 if ahead && self.is_ahead(load) {
                     interest.set_all(false);
                     interest.recheck(RECHECK);
+                    self.look_after_others();
+                } else {
+                    (self.closed_at, self.overdue) = (None, false);
                 }
             }
             _ => {}
@@ -87,6 +114,7 @@ impl Acceptor for PreforkAcceptor {
 
     fn try_accept(&mut self) -> io::Result<Option<Connection>> {
         let taken = self.listeners.try_accept();
+        self.overdue = self.closed_at.is_some() && matches!(taken, Ok(Some(_)));
         self.served |= matches!(taken, Ok(Some(_)));
         taken
     }

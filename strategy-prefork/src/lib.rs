@@ -38,14 +38,15 @@
 //!
 //! | variant | workers wait | runtimes | kernel | in short |
 //! |---|---|---|---|---|
-//! | [`default`](Prefork::default) | as suits the runtime | all | | `blocking`, for event loops `gated` |
+//! | [`default`](Prefork::default) | as suits the runtime | all | | `blocking`, with threads `exclusive`, for event loops `gated` |
 //! | [`blocking`](Prefork::blocking) | in `accept(2)` | blocking | any | four system calls; idle workers in turn |
 //! | [`exclusive`](Prefork::exclusive) | in epoll, `EPOLLEXCLUSIVE` | all | 4.5 | five; the first in line while idle |
 //! | [`gated`](Prefork::gated) | the same, unless they have more than others | tokio | 4.5 | even for connections that stay |
 //! | [`rotating`](Prefork::rotating) | the same, then at the end of the line | all | 4.5 | even while idle, eight |
 //! | [`herd`](Prefork::herd) | in epoll | all | 2.6 | the bad example: all are woken, one gets it |
 //!
-//! None needs a privilege. Unix sockets are served, too; `blocking` of several addresses waits as `exclusive`.
+//! None needs a privilege. Unix sockets are served, too; `blocking` of several addresses, or of several threads, waits
+//! as `exclusive`.
 //!
 //! # What it costs, and its limits
 //!
@@ -196,14 +197,14 @@ impl Strategy for Prefork {
         match self.waiting {
             Waiting::Blocking if !plan.runtime.is_one_at_a_time() => {
                 return refuse(
-                    "`blocking` waits in accept(2), where an event loop cannot serve what it has; use \
-                     `exclusive`",
+                    "`blocking` waits in accept(2), where an event loop cannot serve what it has; use the \
+                     default, which suits itself to the runtime",
                 );
             }
             Waiting::Gated if plan.runtime.is_one_at_a_time() => {
                 return refuse(
                     "`gated` compares how many connections workers have, and one that serves one at a \
-                     time never has more than that; use `exclusive`",
+                     time never has more than that; use the default, which suits itself to the runtime",
                 );
             }
             _ => {}

@@ -259,10 +259,11 @@ impl Strategy for Reuseport {
                 plan.runtime
             )));
         }
-        if matches!(self.wanted.steering, Steering::Least(_)) && plan.is_foreign {
+        if self.wanted.steering != Steering::Serving && plan.is_foreign {
             return Err(Unsupported(
-                "`least` and `balanced` go by what workers count, and a program that knows LISTEN_FDS \
-                 counts nothing; use `steered`"
+                "a program that knows LISTEN_FDS counts nothing and covers no slot but its own, so what \
+                 comes to a slot without a worker would wait for ever; use `steered`, which sends nothing \
+                 there, or prefork"
                     .to_owned(),
             ));
         }

@@ -99,6 +99,8 @@ struct Supervisor<'a> {
     /// The service was asked to end while the dispatcher still had something to hand on.
     ending_since: Option<Instant>,
     outcome: Option<Outcome>,
+    /// Why a worker could not be started, the last time.
+    spawn_error: Option<io::Error>,
 }
 
 /// What an epoll event is about.
@@ -189,6 +191,7 @@ impl<'a> Supervisor<'a> {
             streak: Streak::default(),
             ending_since: None,
             outcome: None,
+            spawn_error: None,
         })
     }
 
@@ -253,7 +256,10 @@ impl<'a> Supervisor<'a> {
             }
         }
         match self.outcome {
-            Some(Outcome::BootFailed(worker)) => Err(Error::BootFailed(worker)),
+            Some(Outcome::BootFailed(worker)) => Err(match self.spawn_error.take() {
+                Some(source) => Error::Spawn { worker, source },
+                None => Error::BootFailed(worker),
+            }),
             _ => Ok(()),
         }
     }
@@ -285,6 +291,9 @@ impl<'a> Supervisor<'a> {
             // Only a wake-up: the dispatcher looks at the boards by itself. Read away each time, or one
             // worker could fill the counter and silence the kicks of all.
             let _ = rustix::io::read(&self.kick, &mut [0_u8; 8]);
+            for process in self.processes.values_mut() {
+                self.poke_is_due |= process.has_hoarded();
+            }
         }
         if tokens.contains(&Token::Signals) {
             self.take_signals();
@@ -424,8 +433,7 @@ impl<'a> Supervisor<'a> {
         let has_heartbeat = !runtime.is_one_at_a_time();
         let rule = Rule { after, has_heartbeat, lanes: u64::from(runtime.lanes()) };
         let mut changed = Vec::new();
-        for (&worker, process) in self.processes.iter_mut().filter(|(_, p)| p.ready && !p.draining)
-        {
+        for (&worker, process) in self.processes.iter_mut().filter(|(_, p)| p.ready) {
             let sign = process.sign();
             let avoided = process.is_avoided();
             match &mut process.pulse {
@@ -511,6 +519,7 @@ impl<'a> Supervisor<'a> {
                         Err(error) => {
                             let (slot, generation) = (worker.slot.0, worker.generation);
                             tracing::error!(slot, generation, %error, "cannot start a worker");
+                            self.spawn_error = Some(error);
                             Event::SpawnFailed(worker)
                         }
                     };
@@ -598,6 +607,7 @@ impl<'a> Supervisor<'a> {
                 );
                 (self.job.observer)(&Notice::Started { worker, pid });
                 self.processes.insert(worker, process);
+                self.spawn_error = None;
                 Ok(())
             }
             Err(error) => {
@@ -633,6 +643,11 @@ impl<'a> Supervisor<'a> {
             process.set_cover(&self.covered);
             // What there is to cover may have changed since it was started.
             process.tell();
+            if process.is_avoided() {
+                // It was stopped before anybody heard that it is ready.
+                log_failure(worker, "avoid", self.job.strategy.avoid(worker, true));
+                self.poke_is_due = true;
+            }
         }
         tracing::info!(slot = worker.slot.0, generation, "worker ready");
         self.cover_is_stale = true;

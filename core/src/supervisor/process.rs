@@ -79,6 +79,8 @@ pub(super) struct Process {
     pub(super) stopped: bool,
     /// Once it was looked at.
     pub(super) pulse: Option<Pulse>,
+    /// How many wake-ups it had hoarded when last asked.
+    hoarded: u64,
 }
 
 impl Process {
@@ -97,6 +99,7 @@ impl Process {
                 draining: false,
                 stopped: false,
                 pulse: None,
+                hoarded: 0,
             }),
             Err(error) => {
                 // Unwatched it would never be reaped. Not reaped yet, its number is its own.
@@ -118,6 +121,12 @@ impl Process {
 
     pub(super) fn control(&self) -> Option<BorrowedFd<'_>> {
         self.control.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether it has hoarded a wake-up since the last time: everybody else has to look.
+    pub(super) fn has_hoarded(&mut self) -> bool {
+        let hoarded = self.board.hoarded();
+        std::mem::replace(&mut self.hoarded, hoarded) != hoarded
     }
 
     /// Stopped or hung: it gets nothing, for now.

@@ -7,10 +7,12 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::lane::wait_for_one;
+use crate::connection::Meter;
 
 /// Waits for one event at a time, and only when asked: what it took from the kernel while the event loop
 /// is busy would be hoarded.
@@ -24,6 +26,7 @@ pub(crate) struct Lookout {
 #[derive(Debug)]
 struct Shared {
     epoll: Arc<OwnedFd>,
+    meter: Meter,
     state: Mutex<State>,
     asked: Condvar,
     seen: Notify,
@@ -36,14 +39,20 @@ enum State {
     Seen(io::Result<u64>),
 }
 
+/// How long an event may lie there until it counts as hoarded.
+///
+/// 10 ms: an event loop that turns collects it within one, and a client whose wake-up was hoarded waits
+/// little longer.
+const HOARDED: Duration = Duration::from_millis(10);
+
 /// It calls `epoll_wait(2)` and two locks.
 const STACK_BYTES: usize = 64 * 1024;
 
 impl Lookout {
-    pub(crate) fn start(epoll: Arc<OwnedFd>) -> io::Result<Self> {
+    pub(crate) fn start(epoll: Arc<OwnedFd>, meter: Meter) -> io::Result<Self> {
         let state = Mutex::new(State::Idle);
         let (asked, seen) = (Condvar::new(), Notify::new());
-        let shared = Arc::new(Shared { epoll, state, asked, seen });
+        let shared = Arc::new(Shared { epoll, meter, state, asked, seen });
         let own = Arc::clone(&shared);
         thread::Builder::new()
             .name("lookout".to_owned())
@@ -95,6 +104,18 @@ impl Shared {
             };
             *self.lock() = State::Seen(event);
             self.seen.notify_one();
+            // The loop may be busy with something else, for long: then the wake-up that was spent on us is
+            // somebody else's. What it finds when it comes back is one that *may* be ready, as ever.
+            let state = self.lock();
+            let uncollected = |state: &mut State| matches!(state, State::Seen(_));
+            let (state, waited) = self
+                .asked
+                .wait_timeout_while(state, HOARDED, uncollected)
+                .unwrap_or_else(PoisonError::into_inner);
+            drop(state);
+            if waited.timed_out() {
+                self.meter.pass_wake_up_on();
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use super::blocking::serve_lane;
 use super::sealed::Sealed;
 use super::{Lane, READY, Runtime, WorkerSetup};
-use crate::connection::Connection;
+use crate::connection::{Connection, Meter};
 use crate::error::Error;
 use crate::strategy::RuntimeKind;
 
@@ -69,7 +69,8 @@ where
                     })
                     .map_err(|source| Error::Serve { worker, source })?;
             }
-            relay(&setup.control, setup.relays).map_err(|source| Error::Serve { worker, source })
+            relay(&setup.control, setup.relays, meter)
+                .map_err(|source| Error::Serve { worker, source })
         });
         match result? {
             End::Left => Ok(()),
@@ -95,9 +96,9 @@ enum End {
 ///
 /// Each lane has a channel of its own that looks to it like the supervisor's. Dropping them all tells the
 /// lanes that the supervisor is gone.
-fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>) -> io::Result<End> {
+fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>, meter: &Meter) -> io::Result<End> {
     let lanes = relays.len();
-    let (mut ready, mut drains) = (0, false);
+    let mut ready = 0;
     while !relays.is_empty() {
         let mut fds: Vec<PollFd<'_>> = std::iter::once(control)
             .chain(&relays)
@@ -113,7 +114,6 @@ fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>) -> io::Result<End> {
             match recv(control, &mut words[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(End::Left),
                 Ok((_, length)) => {
-                    drains = true;
                     for lane in &relays {
                         // As in the supervisor: a full channel is one that nobody reads now.
                         let _ =
@@ -151,8 +151,9 @@ fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>) -> io::Result<End> {
                 Err(error) => return Err(error.into()),
             }
         }
-        // Only what the supervisor said can make a lane end in good order.
-        if ended && !drains {
+        // Only what the supervisor said can make a lane end in good order. What was said stands on the
+        // board before the lane can have heard of it.
+        if ended && meter.board().leaving().is_none() {
             return Ok(End::LaneFailed);
         }
     }

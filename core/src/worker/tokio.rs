@@ -139,7 +139,7 @@ where
     let ended = Rc::new(Notify::new());
     let drain = Rc::new(Drain::default());
     let watched = if lane.is_contested() {
-        Watched::ByThread(Lookout::start(Arc::clone(lane.epoll()))?)
+        Watched::ByThread(Lookout::start(Arc::clone(lane.epoll()), meter.clone())?)
     } else {
         Watched::ByReactor(watch(rustix::io::dup(lane.epoll())?)?)
     };

@@ -41,6 +41,36 @@ pub(super) fn blocking_sleep(stage: &Stage) -> Outcome {
     Ok(Verdict::Passed)
 }
 
+/// An event loop is busy, and nobody calls it hung yet: what workers share is served by others at once,
+/// also when these have more connections than the busy one.
+pub(super) fn busy_loop(stage: &Stage) -> Outcome {
+    const KEPT: usize = 40;
+    let mut herd =
+        stage.serving(&Spec { workers: WORKERS, hung_ms: Some(60_000), ..stage.spec() })?;
+    herd.wait_idle(WORKERS)?;
+    let address = herd.address()?;
+    let mut gate = Client::asking(address, "gate").map_err(|lost| lost.to_string())?;
+    let busy = gate.begun().map_err(|lost| format!("gate: {lost}"))?;
+    let mut kept = Vec::new();
+    for n in 0..KEPT {
+        let lost = |lost| format!("client {n}: {lost}");
+        let mut client = Client::asking(address, "hold").map_err(lost)?;
+        let worker = client.begun().map_err(lost)?;
+        if worker == busy {
+            return Err(format!("client {n} was served by the busy worker"));
+        }
+        kept.push(client);
+    }
+    gate.ask("open").map_err(|lost| lost.to_string())?;
+    gate.answer().map_err(|lost| format!("gate: {lost}"))?;
+    for client in &mut kept {
+        client.ask("go").map_err(|lost| lost.to_string())?;
+    }
+    all_answered(kept)?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
 /// A service one of whose workers hangs, the client that it hangs on, and that worker.
 fn hang(stage: &Stage, request: &str) -> Result<(Herd, Client, Seat), String> {
     let herd = stage.serving(&Spec { workers: WORKERS, hung_ms: Some(250), ..stage.spec() })?;

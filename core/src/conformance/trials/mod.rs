@@ -32,6 +32,8 @@ enum Runs {
     /// Where one client is enough to hold a worker up.
     OnOneLane,
     OnTokio,
+    /// Where event loops share one queue.
+    SharedOnTokio,
     /// Where connections travel as descriptors, on one lane.
     InChannels,
 }
@@ -42,6 +44,10 @@ impl Case {
             Runs::Anywhere => true,
             Runs::OnOneLane => runtime.lanes() == 1,
             Runs::OnTokio => runtime == RuntimeKind::Tokio,
+            Runs::SharedOnTokio => {
+                let shared = matches!(queue, Queue::Shared | Queue::SharedChannel { .. });
+                runtime == RuntimeKind::Tokio && shared
+            }
             Runs::InChannels => runtime.lanes() == 1 && matches!(queue, Queue::Channel { .. }),
         }
     }
@@ -70,6 +76,11 @@ pub(super) fn all() -> Vec<Case> {
         on_each("growing_and_shrinking_under_load_fails_nobody", scaling::under_load),
         on_one_lane("a_worker_in_an_endless_loop_keeps_nobody_waiting", hung::endless_loop),
         on_one_lane("a_hung_worker_keeps_nobody_waiting_and_may_go_on", hung::blocking_sleep),
+        Case {
+            name: "a_busy_event_loop_keeps_nobody_waiting",
+            runs: Runs::SharedOnTokio,
+            run: hung::busy_loop,
+        },
         on_one_lane("sigterm_answers_everybody_who_is_there", ending::drain),
         on_each("a_second_sigterm_ends_at_once", ending::twice),
         on_each("ctrl_c_lets_requests_finish", ending::ctrl_c),
