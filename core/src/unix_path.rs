@@ -106,8 +106,14 @@ fn lock(path: &Path) -> io::Result<OwnedFd> {
         io::Error::new(kind, text)
     };
     for _ in 0..ATTEMPTS {
-        let file = open(path, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| about(&error, io::Error::from(error).kind()))?;
+        let file = match open(path, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => file,
+            // Something is there that can be no lock.
+            Err(error @ (Errno::ISDIR | Errno::LOOP | Errno::NXIO)) => {
+                return Err(about(&error, io::ErrorKind::AlreadyExists));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let found = fstat(&file)?;
         if rustix::fs::FileType::from_raw_mode(found.st_mode) != rustix::fs::FileType::RegularFile
             || found.st_size != 0
