@@ -55,7 +55,7 @@ where
             .try_for_each(|mut lane| {
                 // The only lane, so the only thread that waits.
                 lane.wait_in_acceptor()?;
-                serve_lane(&setup.meter, lane, &mut handler)
+                serve_lane(&setup.meter, &mut lane, &mut handler)
             })
             .map_err(|source| Error::Serve { worker, source })
     }
@@ -64,7 +64,7 @@ where
 /// Serves what comes on one lane, one connection at a time, until it has drained or its supervisor is gone.
 pub(super) fn serve_lane(
     meter: &Meter,
-    mut lane: Lane,
+    lane: &mut Lane,
     mut handler: impl FnMut(Connection) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut wait = if lane.waits() { Wait::Not } else { lane.arm()? };

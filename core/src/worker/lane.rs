@@ -164,7 +164,12 @@ impl Lane {
             Some(source) if self.waits => Arc::new(source.fd.try_clone()?),
             _ => Arc::clone(&self.epoll),
         });
-        match send(&self.control, &[READY], SendFlags::NOSIGNAL) {
+        self.say(READY)
+    }
+
+    /// Tells whoever holds the other end of the control channel.
+    pub(crate) fn say(&self, word: u8) -> io::Result<()> {
+        match send(&self.control, &[word], SendFlags::NOSIGNAL) {
             Ok(_) => Ok(()),
             // The supervisor is gone: the next wait sees end-of-file.
             Err(Errno::PIPE | Errno::CONNRESET) => Ok(()),

@@ -41,6 +41,8 @@ pub(crate) mod inherited_name {
 
 /// What a worker sends once it serves.
 pub(crate) const READY: u8 = b'R';
+/// What a lane of several sends when it leaves in good order.
+pub(crate) const LEFT: u8 = b'L';
 /// What the supervisor sends when a wake-up may have been lost: look at the board, and at every source.
 /// What there is to know stands on the board: a channel that is full loses nothing, because a worker that
 /// has left so much unread was not looking anyway, and will.

@@ -11,8 +11,8 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::blocking::serve_lane;
 use super::sealed::Sealed;
-use super::{Lane, READY, Runtime, WorkerSetup};
-use crate::connection::{Connection, Meter};
+use super::{LEFT, Lane, READY, Runtime, WorkerSetup};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::strategy::RuntimeKind;
 
@@ -62,15 +62,15 @@ where
                     .name(format!("lane-{number}"))
                     .spawn_scoped(scope, move || {
                         // An error ends this lane, its end of the relay closes, and with it the worker.
-                        let result = serve_lane(meter, lane, handler);
-                        if let Err(error) = result {
+                        let mut lane = lane;
+                        let result = serve_lane(meter, &mut lane, handler);
+                        if let Err(error) = result.and_then(|()| lane.say(LEFT)) {
                             tracing::error!(slot = worker.slot.0, number, %error, "a lane ended");
                         }
                     })
                     .map_err(|source| Error::Serve { worker, source })?;
             }
-            relay(&setup.control, setup.relays, meter)
-                .map_err(|source| Error::Serve { worker, source })
+            relay(&setup.control, setup.relays).map_err(|source| Error::Serve { worker, source })
         });
         match result? {
             End::Left => Ok(()),
@@ -96,9 +96,9 @@ enum End {
 ///
 /// Each lane has a channel of its own that looks to it like the supervisor's. Dropping them all tells the
 /// lanes that the supervisor is gone.
-fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>, meter: &Meter) -> io::Result<End> {
+fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>) -> io::Result<End> {
     let lanes = relays.len();
-    let mut ready = 0;
+    let (mut ready, mut left, mut gone) = (0, 0, 0);
     while !relays.is_empty() {
         let mut fds: Vec<PollFd<'_>> = std::iter::once(control)
             .chain(&relays)
@@ -125,7 +125,6 @@ fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>, meter: &Meter) -> io::Resu
             }
         }
         let mut index = 0;
-        let mut ended = false;
         relays.retain(|lane| {
             index += 1;
             if !events[index] {
@@ -134,11 +133,13 @@ fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>, meter: &Meter) -> io::Resu
             let mut words = [0_u8; 8];
             match recv(lane, &mut words[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) | Err(Errno::CONNRESET) => {
-                    ended = true;
+                    gone += 1;
                     false
                 }
-                Ok(_) => {
-                    ready += 1;
+                Ok((_, length)) => {
+                    let said = |word| usize::from(words[..length].contains(&word));
+                    ready += said(READY);
+                    left += said(LEFT);
                     true
                 }
                 Err(_) => true,
@@ -151,9 +152,8 @@ fn relay(control: &OwnedFd, mut relays: Vec<OwnedFd>, meter: &Meter) -> io::Resu
                 Err(error) => return Err(error.into()),
             }
         }
-        // Only what the supervisor said can make a lane end in good order. What was said stands on the
-        // board before the lane can have heard of it.
-        if ended && meter.board().leaving().is_none() {
+        // One that failed or panicked did not say that it leaves.
+        if gone > left {
             return Ok(End::LaneFailed);
         }
     }
