@@ -17,7 +17,8 @@ use crate::connection::Meter;
 /// Waits for one event at a time, and only when asked: what it took from the kernel while the event loop
 /// is busy would be hoarded.
 ///
-/// Worker. The thread lives as long as the process: it holds the epoll and nothing else.
+/// Worker. The thread lives as long as the process: it holds the epoll, and the meter to tell of
+/// a wake-up that it could not hand over.
 #[derive(Debug)]
 pub(crate) struct Lookout {
     shared: Arc<Shared>,

@@ -91,28 +91,13 @@ impl Program {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpStream};
+    use std::net::TcpStream;
 
     use nix::libc;
     use socket2::{Domain, Socket, Type};
 
+    use super::super::group;
     use super::*;
-
-    fn group(members: usize) -> (Vec<Socket>, SocketAddr) {
-        let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sockets = (0..members)
-            .map(|_| {
-                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-                socket.set_reuse_port(true).unwrap();
-                socket.set_nonblocking(true).unwrap();
-                socket.bind(&address.into()).unwrap();
-                socket.listen(1024).unwrap();
-                address = socket.local_addr().unwrap().as_socket().unwrap();
-                socket
-            })
-            .collect();
-        (sockets, address)
-    }
 
     /// How many of `count` connections each member of a group of 4 gets, by real handshakes.
     fn steer(program: &Program, count: usize) -> Vec<usize> {

@@ -195,3 +195,23 @@ impl Loads {
         wait
     }
 }
+
+/// A `SO_REUSEPORT` group of non-blocking listeners on loopback, for tests by real handshakes.
+#[cfg(test)]
+fn group(members: usize) -> (Vec<socket2::Socket>, std::net::SocketAddr) {
+    use socket2::{Domain, Socket, Type};
+
+    let mut address = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let sockets = (0..members)
+        .map(|_| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.set_reuse_port(true).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            socket.bind(&address.into()).unwrap();
+            socket.listen(1024).unwrap();
+            address = socket.local_addr().unwrap().as_socket().unwrap();
+            socket
+        })
+        .collect();
+    (sockets, address)
+}

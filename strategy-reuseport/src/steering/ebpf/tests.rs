@@ -9,8 +9,9 @@ use forkherd_core::queue_len;
 use nix::libc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
+use super::super::group;
 use super::*;
 
 /// What the program does, said once more: the chosen slot, and where the next look begins.
@@ -26,22 +27,6 @@ fn choose(idle: Idle, loads: &[i64], closed: &[bool], turn: usize) -> Option<usi
     let open = in_turn.filter(|&slot| slot < loads.len() && !closed[slot]);
     // Whatever is at or below zero has nothing to do; the first in turn among equals.
     open.min_by_key(|&slot| loads[slot].max(0))
-}
-
-fn group(members: usize) -> (Vec<Socket>, SocketAddr) {
-    let mut address = SocketAddr::from(([127, 0, 0, 1], 0));
-    let sockets = (0..members)
-        .map(|_| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            socket.set_reuse_port(true).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            socket.bind(&address.into()).unwrap();
-            socket.listen(1024).unwrap();
-            address = socket.local_addr().unwrap().as_socket().unwrap();
-            socket
-        })
-        .collect();
-    (sockets, address)
 }
 
 /// A steered group; `None`, said aloud, where this machine does not let us.
