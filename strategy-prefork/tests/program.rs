@@ -96,17 +96,19 @@ fn test() -> Result<(), String> {
     let victim = Pid::from_raw(victim).ok_or("no process id")?;
     kill_process(victim, Signal::KILL).map_err(|e| e.to_string())?;
     let deadline = Instant::now() + PATIENCE;
-    let mut seen = BTreeSet::new();
-    // Its sibling serves on, and when that is killed, too, its successor has to.
-    while seen.len() < 2 {
-        let answer = ask(address)?;
-        if seen.insert(answer.clone()) && seen.len() == 1 {
-            let sibling: i32 = answer.parse().map_err(|_| format!("no process id: {answer:?}"))?;
-            let sibling = Pid::from_raw(sibling).ok_or("no process id")?;
+    let mut killed = BTreeSet::from([first]);
+    // Its sibling serves on, and when that is killed, too, its successor has to. What a program took on its way down
+    // it may answer still, or leave without an answer: it was taken.
+    while killed.len() < 3 {
+        if let Ok(answer) = ask(address)
+            && let Ok(pid) = answer.parse()
+            && killed.insert(answer)
+        {
+            let sibling = Pid::from_raw(pid).ok_or("no process id")?;
             kill_process(sibling, Signal::KILL).map_err(|e| e.to_string())?;
         }
         if Instant::now() > deadline {
-            return Err(format!("never replaced: {seen:?}"));
+            return Err(format!("never replaced: {killed:?}"));
         }
     }
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("no process id")?;
