@@ -24,7 +24,7 @@ use crate::load::protocol::{Arrival, Trace};
 use crate::measure::latency::{Latency, to_f64};
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
-use crate::report::{Ideal, Kills, Ratios, Row, Scenario};
+use crate::report::{Caution, Ideal, Kills, Ratios, Row, Scenario};
 use crate::scenario::Context;
 use crate::trace::{Shape, Work};
 
@@ -349,7 +349,7 @@ fn ratios(runner: &Runner, yardstick: &Runner, random: &mut SmallRng) -> Ratios 
 }
 
 /// A late generator measures itself, or the machine's other work.
-pub(crate) fn lag_caution(rows: &[Row]) -> Option<String> {
+pub(crate) fn lag_caution(rows: &[Row]) -> Option<Caution> {
     let late: Vec<String> = rows
         .iter()
         .filter_map(|row| {
@@ -358,11 +358,13 @@ pub(crate) fn lag_caution(rows: &[Row]) -> Option<String> {
         })
         .collect();
     (!late.is_empty()).then(|| {
-        format!(
-            "One request in a hundred was sent later than intended by more than: {}. The machine \
-             was busy with something else, and these tails hold its noise; run again when it is \
-             quiet.",
-            late.join(", ")
+        Caution::new(
+            format!(
+                "One request in a hundred was sent later than intended by more than: {}.",
+                late.join(", ")
+            ),
+            "The machine was busy with something else, and these tails hold its noise.",
+            "Run again when it is quiet.",
         )
     })
 }

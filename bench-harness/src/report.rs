@@ -1,5 +1,6 @@
 //! The result of a comparison: one versioned structure, from which every output is made.
 
+pub mod caution;
 pub mod grid;
 pub mod machine;
 pub mod markdown;
@@ -16,6 +17,7 @@ use crate::load::category::Tally;
 use crate::measure::latency::Latency;
 use crate::measure::ratio::Ratio;
 use crate::measure::share::Share;
+pub use caution::Caution;
 use machine::Machine;
 
 /// The name and version of this structure as JSON.
@@ -86,7 +88,7 @@ pub struct Scenario {
     #[serde(default)]
     pub notes: Vec<String>,
     /// What a reader should know before believing.
-    pub cautions: Vec<String>,
+    pub cautions: Vec<Caution>,
     /// What was wrong; any makes the run a failure.
     pub failures: Vec<String>,
 }
@@ -143,6 +145,33 @@ pub struct Row {
     pub cycles: Option<u32>,
     /// How late the generator was, 99th percentile, in microseconds (open loop).
     pub lag_p99_us: Option<f64>,
+    /// Latency by percentile, for a curve: pairs of percentile and microseconds.
+    #[serde(default)]
+    pub curve: Vec<(f64, f64)>,
+    /// The same of the ideal on the same trace.
+    #[serde(default)]
+    pub ideal_curve: Vec<(f64, f64)>,
+    /// What happened when, in runs with faults.
+    #[serde(default)]
+    pub timeline: Vec<Moment>,
+    /// Memory of a worker that nobody else has a share in (PSS), mean over workers, in KiB.
+    #[serde(default)]
+    pub pss_kib: Option<f64>,
+}
+
+/// A stretch of a run with faults.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// When it began, in seconds from the start of the block.
+    pub at_s: f64,
+    /// Requests that were due in it.
+    pub due: u64,
+    /// Those of them that were not answered.
+    pub failed: u64,
+    /// The longest latency among the others, in milliseconds.
+    pub worst_ms: Option<f64>,
+    /// What was done to the workers in it, if anything.
+    pub done: Option<String>,
 }
 
 /// One percentile over that of the ideal central queue.

@@ -23,7 +23,7 @@ use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::measure::syscalls::Counters;
 use crate::pin::Pin;
-use crate::report::{Ratios, Row, Scenario};
+use crate::report::{Caution, Ratios, Row, Scenario};
 use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
 
@@ -152,7 +152,11 @@ pub fn run(
                 Ok(counters) => counters,
                 // The reason is the same for all: no permission, or no tracefs.
                 Err(why) => {
-                    cautions.push(format!("System calls were not counted: {why:#}."));
+                    cautions.push(Caution::new(
+                        format!("System calls were not counted: {why:#}."),
+                        "The report says nothing about them.",
+                        "Run as root, with tracefs mounted on /sys/kernel/tracing.",
+                    ));
                     break;
                 }
             };

@@ -10,8 +10,8 @@ use forkherd_bench::measure::ratio::{Interval, Ratio};
 use forkherd_bench::measure::share::Share;
 use forkherd_bench::report::machine::Machine;
 use forkherd_bench::report::{
-    EachKill, Held, Hung, Ideal, Kills, Ratios, Report, Row, SCHEMA, Scenario, Tail, markdown,
-    saved, terminal,
+    Caution, EachKill, Held, Hung, Ideal, Kills, Ratios, Report, Row, SCHEMA, Scenario, Tail,
+    markdown, saved, terminal,
 };
 
 fn tally(served: u64, taken: u64) -> Tally {
@@ -137,7 +137,11 @@ fn report() -> Report {
         seeds: if name == "worker-killed" { vec![123_456] } else { Vec::new() },
         rows,
         notes: vec!["handoff: it took a fallback.".to_owned()],
-        cautions: vec!["The machine was busy.".to_owned()],
+        cautions: vec![Caution::new(
+            "The machine was busy.",
+            "Tails hold its noise.",
+            "Run again.",
+        )],
         failures,
     };
     Report {

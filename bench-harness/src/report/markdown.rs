@@ -39,8 +39,9 @@ fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
     let skipped = scenario.rows.iter().filter_map(|row| {
         row.skipped.as_ref().map(|why| format!("{}: not run, {why}", row.contestant))
     });
+    let cautions = scenario.cautions.iter().map(ToString::to_string);
     let notes: Vec<String> =
-        skipped.chain(scenario.notes.iter().chain(&scenario.cautions).cloned()).collect();
+        skipped.chain(scenario.notes.iter().cloned()).chain(cautions).collect();
     if !notes.is_empty() {
         text.push('\n');
         for note in notes {

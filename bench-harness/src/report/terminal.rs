@@ -68,7 +68,7 @@ fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
         wrap(text, "  ", note);
     }
     for caution in &scenario.cautions {
-        wrap(text, "  ! ", caution);
+        wrap(text, "  ! ", &caution.to_string());
     }
 }
 

@@ -16,7 +16,7 @@ use crate::load::category::Tally;
 use crate::load::protocol::Arrival;
 use crate::measure::latency::{BEYOND_MIN, beyond, percentile, to_f64};
 use crate::measure::ratio::median;
-use crate::report::{Row, Scenario, Tail};
+use crate::report::{Caution, Row, Scenario, Tail};
 use crate::trace::{Shape, Work};
 
 use super::{Context, Kind, nobody_failed};
@@ -242,7 +242,7 @@ fn row(contestant: String, runner: &Runner) -> Row {
 }
 
 /// What makes figures worth less, or absent.
-fn cautions(rows: &[Row]) -> Vec<String> {
+fn cautions(rows: &[Row]) -> Vec<Caution> {
     let mut cautions = Vec::new();
     let late: Vec<String> = rows
         .iter()
@@ -252,10 +252,13 @@ fn cautions(rows: &[Row]) -> Vec<String> {
         })
         .collect();
     if !late.is_empty() {
-        cautions.push(format!(
-            "After {REPEATS} repetitions the generator still lagged in some block (p99): {}. The \
-             machine was busy with something else, and these tails hold its noise.",
-            late.join(", ")
+        cautions.push(Caution::new(
+            format!(
+                "After {REPEATS} repetitions the generator still lagged in some block (p99): {}.",
+                late.join(", ")
+            ),
+            "The machine was busy with something else, and these tails hold its noise.",
+            "Run again when it is quiet.",
         ));
     }
     let few = |tail: &&Tail| to_f64(tail.beyond) < BEYOND_MIN;
@@ -264,10 +267,10 @@ fn cautions(rows: &[Row]) -> Vec<String> {
         .map(|row| row.tails.iter().filter(few).map(|tail| &*tail.figure).collect())
         .unwrap_or_default();
     if !few.is_empty() {
-        cautions.push(format!(
-            "Fewer than {BEYOND_MIN} samples lie beyond: {}. Such figures are left out; longer \
-             blocks have them.",
-            few.join(", ")
+        cautions.push(Caution::new(
+            format!("Fewer than {BEYOND_MIN} samples lie beyond: {}.", few.join(", ")),
+            "Such figures would be anecdotes and are left out.",
+            "Ask for longer blocks (--seconds).",
         ));
     }
     cautions
