@@ -109,7 +109,7 @@ pub fn run(context: &Context<'_>, plan: &Plan) -> anyhow::Result<Scenario> {
     let (rounds, length) =
         schedule(context.budget, running.len(), rounds, context.asked.block.or(plan.block));
     let rounds = if running.is_empty() { 0 } else { rounds };
-    let shape = Shape::at_load(plan.load, context.workers, plan.work, length);
+    let shape = Shape::at_load(plan.load, context.workers, plan.work.clone(), length)?;
 
     let mut seeds = Vec::new();
     let mut runners: Vec<Runner> = running.iter().map(|_| Runner::default()).collect();

@@ -66,21 +66,35 @@ pub enum Order {
 pub struct Arrival {
     /// When it is due, in microseconds from the start.
     pub at_us: u64,
-    /// The work it asks for, in microseconds of sleep.
+    /// The work it asks for, in microseconds.
     pub service_us: u64,
-    /// Whether its handler hangs that long (in whole milliseconds) instead of sleeping.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub hangs: bool,
+    /// What is done with it.
+    #[serde(default)]
+    pub handler: Handler,
+}
+
+/// What a worker does with the work of a request. In a scenario file: `handler = "spins"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Handler {
+    /// It waits, as for a disk or another server: needs no core, so that many workers work at the
+    /// same time on few.
+    #[default]
+    Sleeps,
+    /// It burns CPU.
+    Spins,
+    /// It goes round without a system call, even on an event loop, in whole milliseconds.
+    Hangs,
 }
 
 impl Arrival {
     /// What it asks for.
     #[must_use]
     pub fn path(&self) -> String {
-        if self.hangs {
-            format!("/loop/{}", self.service_us / 1_000)
-        } else {
-            format!("/sleep/{}", self.service_us)
+        match self.handler {
+            Handler::Sleeps => format!("/sleep/{}", self.service_us),
+            Handler::Spins => format!("/spin/{}", self.service_us),
+            Handler::Hangs => format!("/loop/{}", self.service_us / 1_000),
         }
     }
 }

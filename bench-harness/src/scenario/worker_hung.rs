@@ -17,7 +17,7 @@ use crate::load::category::Tally;
 use crate::load::protocol::{Arrival, Trace};
 use crate::report::{Hung, Row, Scenario};
 use crate::stopper::Hang;
-use crate::trace::{Shape, Work};
+use crate::trace::{Handler, Shape, Work};
 
 use super::{Context, Kind, nobody_failed};
 
@@ -164,14 +164,14 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
 
 /// The trace of a block, and what is done to the workers.
 fn plan(how: How, length: Duration, seed: u64) -> anyhow::Result<(Vec<Arrival>, Fault)> {
-    let shape = Shape { length, per_second: RATE, work: Work::Constant(WORK) };
+    let shape = Shape::poisson(RATE, Work::Constant(WORK), length);
     let mut arrivals = shape.draw(seed)?;
     let at = length / 5;
     Ok(match how {
         How::Stopped => (arrivals, Fault::Stop { at, length: HANG }),
         How::Looping => {
             let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-            let hangs = Arrival { at_us: us(at), service_us: us(HANG), hangs: true };
+            let hangs = Arrival { at_us: us(at), service_us: us(HANG), handler: Handler::Hangs };
             let index = arrivals.partition_point(|arrival| arrival.at_us <= hangs.at_us);
             arrivals.insert(index, hangs);
             (arrivals, Fault::None)
@@ -209,7 +209,8 @@ impl Runner {
 
 /// Who looped; nobody if the request was not answered.
 fn looped(arrivals: &[Arrival], trace: &Trace) -> Option<Hang> {
-    let (arrival, record) = arrivals.iter().zip(&trace.records).find(|(one, _)| one.hangs)?;
+    let (arrival, record) =
+        arrivals.iter().zip(&trace.records).find(|(one, _)| one.handler == Handler::Hangs)?;
     let end_us = trace.start_us + arrival.at_us + record.latency_us;
     // In the midst of it, so that no lateness of the client matters.
     Some(Hang { slot: record.worker?, held_until_us: end_us.checked_sub(record.service_us? / 2)? })
@@ -262,7 +263,7 @@ mod tests {
         let (arrivals, fault) = plan(How::Looping, Duration::from_secs(10), 1).unwrap();
         assert_eq!(fault, Fault::None);
         assert!(arrivals.is_sorted_by_key(|arrival| arrival.at_us));
-        let index = arrivals.iter().position(|arrival| arrival.hangs).unwrap();
+        let index = arrivals.iter().position(|arrival| arrival.handler == Handler::Hangs).unwrap();
         let mut records = vec![record(2_000, Some(0), Some(5)); arrivals.len()];
         records[index] =
             Record { service_us: Some(5_000_000), ..record(5_000_100, Some(3), Some(2_000_050)) };
