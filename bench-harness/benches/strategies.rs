@@ -36,8 +36,8 @@ use forkherd_bench::load::protocol::{Order, Slice};
 use forkherd_bench::pin::Pin;
 use forkherd_bench::process::Program;
 use forkherd_bench::registry::Registry;
-use forkherd_bench::scenario::Kind;
-use forkherd_bench::scenario::short_connections::{CLIENTS, CONNECTIONS};
+use forkherd_bench::scenario::builtin;
+use forkherd_bench::scenario::spec::{Engine, Slice as Visit};
 use forkherd_bench::server::Server;
 
 /// Worker processes: alone, one more than needed, a herd.
@@ -54,7 +54,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn short_connections(criterion: &mut Criterion) -> anyhow::Result<()> {
-    let mut group = criterion.benchmark_group(Kind::ShortConnections.name());
+    let mut group = criterion.benchmark_group(SCENARIO);
     // Flat: samples of equal length, because one of a single connection would say nothing.
     group.sampling_mode(SamplingMode::Flat).sample_size(20);
     group.warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
@@ -96,7 +96,13 @@ struct Bout {
     server: Server,
     target: SocketAddrV4,
     load: Handle,
+    /// Connections outstanding, and in a slice, as in the scenario.
+    clients: u32,
+    slice: u32,
 }
+
+/// Whose orders these are.
+const SCENARIO: &str = "short-connections";
 
 impl Bout {
     /// Starts both and warms them up.
@@ -110,7 +116,12 @@ impl Bout {
         let SocketAddr::V4(target) = server.address() else {
             bail!("the load process speaks IPv4 only");
         };
-        let mut bout = Self { server, target, load: Handle::start(&program, &interrupt)? };
+        let engine = builtin::find(SCENARIO).map(|spec| spec.engine);
+        let Some(Engine::Closed(closed)) = engine else { bail!("{SCENARIO} is no closed loop") };
+        let Visit::Fresh(slice) = closed.slice else { bail!("{SCENARIO} keeps connections") };
+        let load = Handle::start(&program, &interrupt)?;
+        let (clients, slice) = (closed.clients.get(), slice.get());
+        let mut bout = Self { server, target, load, clients, slice };
         // `--quick` has no warm-up of its own.
         bout.connect(0)?;
         Ok(bout)
@@ -121,12 +132,12 @@ impl Bout {
     /// Criterion begins with one and goes on by doubling. So few do not keep the clients busy, and
     /// would measure another thing than the many: fewer than a slice are a fraction of a slice.
     fn connect(&mut self, count: u64) -> anyhow::Result<Duration> {
-        let made = count.max(CONNECTIONS.into());
+        let made = count.max(self.slice.into());
         let mut left = made;
         let mut wall_ns = 0;
         while left > 0 {
             let connections = u32::try_from(left).unwrap_or(ORDER_MAX).min(ORDER_MAX);
-            let order = Order::Short { target: self.target, clients: CLIENTS, connections };
+            let order = Order::Short { target: self.target, clients: self.clients, connections };
             let slice = self.load.slice(&order)?;
             check(&slice, connections)?;
             wall_ns += u128::from(slice.wall_ns);

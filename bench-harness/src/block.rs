@@ -1,6 +1,7 @@
 //! One open-loop block on one server: start it, play a trace, do to its workers what is to be done, end it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -14,6 +15,7 @@ use crate::measure::cpu::{SETTLE, Tree, Usage};
 use crate::measure::latency::{Latency, to_f64};
 use crate::scaler::{Scaled, Scaler};
 use crate::scenario::Context;
+use crate::scenario::spec::Fault;
 use crate::server::Server;
 use crate::stopper::{Hang, Stopper};
 
@@ -22,24 +24,6 @@ pub const LAG_MAX_US: f64 = 1_000.0;
 
 /// How often a block in which the generator lagged is played again.
 pub const REPEATS: u32 = 2;
-
-/// What is done to the workers meanwhile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Nothing.
-    None,
-    /// One is killed about so often.
-    Kill(Duration),
-    /// All slots but one are taken away and given back, so many times.
-    Scale(u32),
-    /// One is stopped.
-    Stop {
-        /// When, from the start.
-        at: Duration,
-        /// How long.
-        length: Duration,
-    },
-}
 
 /// One block to be played.
 #[derive(Debug)]
@@ -55,7 +39,7 @@ pub struct Block<'b> {
     /// Draws whom a fault hits.
     pub seed: u64,
     /// What is done to the workers.
-    pub fault: Fault,
+    pub fault: Option<Fault>,
     /// Further arguments of `serve`.
     pub options: &'b [&'b str],
 }
@@ -73,6 +57,8 @@ pub struct Played {
     pub scaled: Option<Scaled>,
     /// Who was stopped.
     pub hang: Option<Hang>,
+    /// Blocks before this one that were void.
+    pub void: u32,
     /// What the server's strategy wants known.
     pub remarks: Vec<String>,
     /// What was wrong.
@@ -115,11 +101,12 @@ impl Block<'_> {
         let SocketAddr::V4(target) = server.address() else {
             bail!("the load process speaks IPv4 only");
         };
-        let kills = matches!(self.fault, Fault::Kill(_));
+        let kills = matches!(self.fault, Some(Fault::Kill { .. }));
         let order = Order::Trace { target, arrivals: self.arrivals.to_vec(), kills };
         let mut played = Played::default();
         match self.fault {
-            Fault::None => {
+            // A handler that hangs is in the trace.
+            None | Some(Fault::Loop { .. }) => {
                 let tree = Tree::of(server.pid())?;
                 let before = tree.usage()?;
                 played.trace = load.trace(&order, self.length, || Ok(None))?;
@@ -127,7 +114,8 @@ impl Block<'_> {
                 played.used = Some(tree.usage()?.since(&before));
                 while server.try_notice()?.is_some() {}
             }
-            Fault::Kill(interval) => {
+            Some(Fault::Kill { every_ms }) => {
+                let interval = milliseconds(every_ms);
                 let mut killer =
                     Killer::new(&mut server, workers, interval, self.length, self.seed, interrupt)?;
                 played.trace = load.trace(&order, self.length, || killer.glance())?;
@@ -135,14 +123,15 @@ impl Block<'_> {
                 played.failures.extend(toll.failures.iter().cloned());
                 played.toll = Some(toll);
             }
-            Fault::Scale(cycles) => {
-                let mut scaler = Scaler::new(&mut server, workers, cycles, self.length);
+            Some(Fault::Scale { cycles }) => {
+                let mut scaler = Scaler::new(&mut server, workers, cycles.get(), self.length);
                 played.trace = load.trace(&order, self.length, || scaler.glance())?;
                 let scaled = scaler.finish();
                 played.failures.extend(scaled.failures.iter().cloned());
                 played.scaled = Some(scaled);
             }
-            Fault::Stop { at, length } => {
+            Some(Fault::Stop { for_ms }) => {
+                let (at, length) = (self.length / 5, milliseconds(for_ms));
                 let mut stopper =
                     Stopper::new(&mut server, workers, at, length, self.seed, interrupt)?;
                 played.trace = load.trace(&order, self.length, || stopper.glance())?;
@@ -157,7 +146,7 @@ impl Block<'_> {
     }
 
     /// As [`Self::play`]; a block in which the generator lagged is void and played again, at most
-    /// [`REPEATS`] times. Gives the one with the least lag, and how many were void.
+    /// [`REPEATS`] times. Gives the one with the least lag.
     ///
     /// # Errors
     /// As [`Self::play`].
@@ -165,7 +154,7 @@ impl Block<'_> {
         &self,
         contestant: &Contestant,
         load: &mut Handle,
-    ) -> anyhow::Result<(Played, u32)> {
+    ) -> anyhow::Result<Played> {
         let mut best = self.play(contestant, load)?;
         let mut void = 0;
         while lags(&best) {
@@ -182,8 +171,13 @@ impl Block<'_> {
                 best.failures = again.failures;
             }
         }
-        Ok((best, void))
+        best.void = void;
+        Ok(best)
     }
+}
+
+fn milliseconds(ms: NonZeroU32) -> Duration {
+    Duration::from_millis(ms.get().into())
 }
 
 /// Whether the generator was too late.

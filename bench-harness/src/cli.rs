@@ -8,7 +8,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forkherd_core::{ListenSpec, RuntimeKind, SLOTS_LIMIT};
 
-use crate::scenario::{Kind, Loop};
+use crate::scenario::builtin;
+use crate::scenario::spec::{Loop, Spec};
 
 /// Runs the Forkherd strategies head to head: what each costs, whom it lets wait, what it loses.
 #[derive(Debug, Parser)]
@@ -54,9 +55,9 @@ pub struct Compare {
     /// the baseline once more under that name (an A/A check). [default: one of each]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub strategies: Vec<String>,
-    /// Only these scenarios; see `list`.
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values_t = Kind::DEFAULT)]
-    pub scenarios: Vec<Kind>,
+    /// Only these scenarios: names, see `list`, or files of your own (FILE.toml).
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = builtin::DEFAULT)]
+    pub scenarios: Vec<String>,
     /// Take ratios to this contestant instead of the baseline, which then runs along only if it is
     /// named.
     #[arg(long, value_name = "LABEL")]
@@ -94,30 +95,31 @@ pub struct Compare {
 }
 
 impl Compare {
-    /// Whether the options fit together.
+    /// Whether the options fit together, and the scenarios that are asked for.
     ///
     /// # Errors
     /// A sentence that says which do not, and what to do.
-    pub fn check(&self) -> Result<(), String> {
-        let names = |of: &dyn Fn(Kind) -> bool| {
-            let kinds = Kind::ALL.into_iter().filter(|&kind| of(kind));
-            kinds.map(Kind::name).collect::<Vec<_>>().join(",")
+    pub fn check(&self, scenarios: &[Spec]) -> Result<(), String> {
+        let names = |of: &dyn Fn(&Spec) -> bool| {
+            let all = builtin::all().into_iter().filter(of);
+            all.map(|spec| spec.name).collect::<Vec<_>>().join(",")
         };
         for (option, given, load) in [
             ("--clients", self.clients.is_some(), Loop::Closed),
             ("--seconds", self.seconds.is_some(), Loop::Open),
             ("--seeds", self.seeds.is_some(), Loop::Open),
         ] {
-            if given && !self.scenarios.iter().any(|kind| kind.load() == load) {
-                let wanted = names(&|kind| kind.load() == load);
+            if given && !scenarios.iter().any(|spec| spec.load() == load) {
+                let wanted = names(&|spec| spec.load() == load);
                 return Err(format!("{option} needs one of --scenarios {wanted}"));
             }
         }
         if let Some(runtime) = self.runtime {
-            let can = |kind: Kind| kind.runtimes().contains(&runtime);
-            if let Some(kind) = self.scenarios.iter().find(|&&kind| !can(kind)) {
+            let can = |spec: &Spec| spec.runtimes.contains(&runtime);
+            if let Some(spec) = scenarios.iter().find(|spec| !can(spec)) {
                 return Err(format!(
-                    "scenario {kind} cannot run on {}; those that can: --scenarios {}",
+                    "scenario {} cannot run on {}; those that can: --scenarios {}",
+                    spec.name,
                     runtime.word(),
                     names(&can)
                 ));
@@ -297,7 +299,6 @@ mod tests {
     #[test]
     fn usage_errors_say_what_is_wanted() {
         assert!(error_of("x compare --workers 0").contains("--workers"));
-        assert!(error_of("x compare --scenarios nonsense").contains("short-connections"));
         assert!(error_of("x serve --strategy prefork --app cgi").contains("files:DIR"));
         assert!(error_of("x serve --strategy prefork --listen here").contains("--listen"));
         assert!(error_of("x serve").contains("--strategy"));
@@ -311,7 +312,8 @@ mod tests {
             else {
                 panic!("compare was asked for");
             };
-            compare.check().err().unwrap_or_default()
+            let scenarios = builtin::select(&compare.scenarios).unwrap();
+            compare.check(&scenarios).err().unwrap_or_default()
         };
         assert_eq!(check("--clients 64 --seconds 9 --seeds 3"), "");
         assert_eq!(check("--runtime tokio --scenarios short-connections,worker-killed"), "");
@@ -332,6 +334,6 @@ mod tests {
             panic!("compare was asked for");
         };
         assert_eq!(compare.strategies, ["a", "b:c"]);
-        assert_eq!(compare.scenarios, [Kind::KeepAlive, Kind::WorkerKilled]);
+        assert_eq!(compare.scenarios, ["keep-alive", "worker-killed"]);
     }
 }

@@ -10,6 +10,7 @@ use crate::contestant::{self, BASELINE};
 use crate::interrupt::Interrupted;
 use crate::registry::Registry;
 use crate::report::{Report, markdown, saved, terminal};
+use crate::scenario::builtin;
 use crate::serve::Usage;
 use crate::{baseline, compare, list, load, serve};
 
@@ -77,13 +78,14 @@ fn done(outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 }
 
 fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<ExitCode> {
-    arguments.check().map_err(Usage)?;
+    let scenarios = builtin::select(&arguments.scenarios).map_err(Usage)?;
+    arguments.check(&scenarios).map_err(Usage)?;
     let label = |label: &String| registry_label(registry, label);
     let wanted: Vec<String> = arguments.strategies.iter().map(label).collect();
     let against = arguments.against.as_ref().map_or_else(|| BASELINE.to_owned(), label);
     let contestants = contestant::select(&registry.contestants(), &wanted, &against)
         .map_err(|error| Usage(error.to_string()))?;
-    let report = compare::run(arguments, &contestants)?;
+    let report = compare::run(arguments, &scenarios, &contestants)?;
     // Saved first: printing may fail, and the figures took minutes.
     if let Some(path) = &arguments.json {
         saved::save(&report, path)?;

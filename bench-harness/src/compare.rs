@@ -12,21 +12,23 @@ use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::machine::{Machine, date};
 use crate::report::{Report, SCHEMA};
-use crate::scenario::{Asked, Context, Kind};
+use crate::scenario::spec::Spec;
+use crate::scenario::{self, Asked, Context};
 
-/// Runs what `arguments` ask for among `contestants` (the yardstick first).
+/// Runs `scenarios` as `arguments` ask for among `contestants` (the yardstick first).
 ///
 /// # Errors
 /// A server or the load process could not be run, or we were interrupted. What went wrong while
 /// measuring is in the report.
-pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Result<Report> {
+pub fn run(
+    arguments: &cli::Compare,
+    scenarios: &[Spec],
+    contestants: &[Contestant],
+) -> anyhow::Result<Report> {
     let start = Instant::now();
     let interrupt = Interrupt::install()?;
     let program = Program::this().context("cannot find myself")?;
     let seed = arguments.seed.unwrap_or_else(seed_from_clock);
-    // In their own order, however often and in whatever order they were named.
-    let asked = |kind: &Kind| arguments.scenarios.contains(kind);
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(asked).collect();
     // The first of them is the yardstick.
     let against = contestants.first().map(Contestant::label).unwrap_or_default();
     let asked = Asked {
@@ -36,8 +38,8 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
         block: arguments.seconds.map(|s| Duration::from_secs(s.get().into())),
         seeds: arguments.seeds,
     };
-    let budget = |kind: &Kind| kind.budget(arguments.quick, contestants.len(), &asked);
-    let progress = Progress::new(kinds.iter().map(budget).sum());
+    let time = |spec: &Spec| spec.time(arguments.quick, contestants.len(), &asked);
+    let progress = Progress::new(scenarios.iter().map(time).sum());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -50,20 +52,21 @@ pub fn run(arguments: &cli::Compare, contestants: &[Contestant]) -> anyhow::Resu
         wall_s: 0.0,
         scenarios: Vec::new(),
     };
-    for kind in kinds {
-        let budget = budget(&kind);
-        progress.begin(kind.name(), budget);
-        report.scenarios.push(kind.run(&Context {
+    for spec in scenarios {
+        let budget = time(spec);
+        progress.begin(&spec.name, budget);
+        let context = Context {
             program: &program,
             contestants,
             workers: arguments.workers.get(),
-            seed: seed_of(seed, kind),
+            seed: seed_of(seed, &spec.name),
             budget,
             reps: arguments.reps,
             asked,
             interrupt: &interrupt,
             progress: &progress,
-        })?);
+        };
+        report.scenarios.push(scenario::run(spec, &context)?);
         progress.end();
     }
     progress.finish();
@@ -78,9 +81,9 @@ fn seed_from_clock() -> u64 {
 }
 
 /// A scenario's own seed: the same whether it runs alone or among others.
-fn seed_of(seed: u64, kind: Kind) -> u64 {
+fn seed_of(seed: u64, scenario: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (seed, kind.name()).hash(&mut hasher);
+    (seed, scenario).hash(&mut hasher);
     hasher.finish()
 }
 

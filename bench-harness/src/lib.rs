@@ -1,9 +1,10 @@
 //! Runs the Forkherd strategies head to head: what each costs, whom it lets wait, what it loses.
 //!
 //! ```text
-//! main ─► commands ─► compare ─► scenario/* ─┬─► slices  (cost: all servers up, paired slices)
-//!                                           └─► blocks  (tails, faults: one server at a time)
-//!          slices, blocks ─► server  (a contestant as a child process)
+//! main ─► commands ─► compare ─► scenario ─┬─► slices  (cost: all servers up, paired slices)
+//!              scenarios/*.toml ─► spec ─┘ ├─► blocks  (tails, faults: one server at a time)
+//!                                          └─► held    (thousands of connections that stay)
+//!    slices, blocks, held ─► server  (a contestant as a child process)
 //!                         ─► load    (the client as a child process)
 //!                         ─► measure, ideal ─► report ─► terminal, Markdown, JSON
 //! ```
@@ -19,6 +20,7 @@ pub mod contestant;
 
 pub mod block;
 pub mod blocks;
+pub mod held;
 pub mod killer;
 pub mod roster;
 pub mod scaler;

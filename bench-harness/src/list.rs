@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use crate::registry::Registry;
-use crate::scenario::Kind;
+use crate::scenario::builtin;
 
 const APPS: [(&str, &str); 3] = [
     (
@@ -26,9 +26,11 @@ pub fn print(registry: &Registry) -> anyhow::Result<()> {
         let label = format!("{}:{}", entry.name, entry.variant);
         writeln!(out, "  {label:<22} {} [{}]", entry.line, runtimes.join(", "))?;
     }
-    writeln!(out, "\nscenarios of compare")?;
-    for kind in Kind::ALL {
-        writeln!(out, "  {:<22} {}", kind.to_string(), kind.line())?;
+    writeln!(out, "\nscenarios of compare (* runs by default), or a file of your own, FILE.toml")?;
+    for spec in builtin::all() {
+        let mark = if builtin::DEFAULT.contains(&&*spec.name) { "*" } else { "" };
+        let name = format!("{}{mark}", spec.name);
+        writeln!(out, "  {name:<22} {}", spec.line)?;
     }
     writeln!(out, "\napps of serve")?;
     for (name, line) in APPS {

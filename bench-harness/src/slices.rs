@@ -13,7 +13,6 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 
-use crate::cli::Runtime;
 use crate::load::Handle;
 use crate::load::category::Tally;
 use crate::load::protocol::{Order, Slice};
@@ -24,6 +23,7 @@ use crate::measure::share::Share;
 use crate::measure::syscalls::Counters;
 use crate::pin::Pin;
 use crate::report::{Caution, Ratios, Row, Scenario};
+use crate::scenario::spec::{self, Closed, Spec};
 use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
 
@@ -33,26 +33,9 @@ const ROUNDS_MIN: u32 = 5;
 /// Slices in which system calls are counted: 1,200 connections.
 const COUNTED_SLICES: u32 = 3;
 
-/// What a scenario of slices is.
-#[derive(Debug)]
-pub struct Plan {
-    /// Its name.
-    pub name: &'static str,
-    /// What is done, for the report.
-    pub setting: String,
-    /// What each worker runs.
-    pub runtime: Runtime,
-    /// What is counted.
-    pub unit: &'static str,
-    /// What the spread over workers is counted in.
-    pub spread: Spread,
-    /// Whether system calls are counted, in a pass of its own at the end.
-    pub syscalls: bool,
-}
-
 /// What the spread over workers is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spread {
+enum Spread {
     /// CPU time: for short connections an even *count* is not the goal.
     BusyTime,
     /// Answered requests: for connections that stay.
@@ -87,16 +70,45 @@ struct Runner {
     made: u64,
 }
 
-/// Runs the scenario. `orders` gives, for a server's address, what is to be done before a slice
-/// (not measured) and the slice itself.
+impl spec::Slice {
+    /// What is counted and timed.
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Fresh(_) => "connection",
+            Self::Kept(_) => "request",
+        }
+    }
+
+    fn spread(self) -> Spread {
+        match self {
+            Self::Fresh(_) => Spread::BusyTime,
+            Self::Kept(_) => Spread::Requests,
+        }
+    }
+
+    /// What is to be done before a slice (not measured), if anything, and the slice itself.
+    fn orders(self, target: SocketAddrV4, clients: u32) -> (Option<Order>, Order) {
+        match self {
+            Self::Fresh(connections) => {
+                (None, Order::Short { target, clients, connections: connections.get() })
+            }
+            Self::Kept(requests) => (
+                Some(Order::Open { target, connections: clients }),
+                Order::Requests { per_connection: requests.get() },
+            ),
+        }
+    }
+}
+
+/// Runs the scenario.
 ///
 /// # Errors
 /// A server or the load process could not be run, or we were interrupted.
-pub fn run(
-    context: &Context<'_>,
-    plan: &Plan,
-    orders: impl Fn(SocketAddrV4) -> (Option<Order>, Order),
-) -> anyhow::Result<Scenario> {
+pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Result<Scenario> {
+    let runtime = context.runtime(spec);
+    let clients = context.asked.clients.unwrap_or(closed.clients).get();
+    let slice = closed.slice;
+    let orders = |target| slice.orders(target, clients);
     let start = Instant::now();
     let mut random = SmallRng::seed_from_u64(context.seed);
     // Before anything is started, so that everything inherits it.
@@ -106,13 +118,13 @@ pub fn run(
     let mut skipped = Vec::new();
     for contestant in context.contestants {
         let label = contestant.label();
-        if !contestant.runtimes.contains(&plan.runtime) {
-            let why = format!("it cannot serve the {} runtime", plan.runtime.word());
+        if !contestant.runtimes.contains(&runtime) {
+            let why = format!("it cannot serve the {} runtime", runtime.word());
             skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
             continue;
         }
         let Context { program, workers, interrupt, .. } = *context;
-        let server = Server::start(program, contestant, workers, plan.runtime, interrupt)?;
+        let server = Server::start(program, contestant, workers, runtime, interrupt)?;
         let tree = Tree::of(server.pid())?;
         let (samples, connections) = (Vec::new(), Tally::default());
         let syscalls = None;
@@ -127,12 +139,12 @@ pub fn run(
         for &index in &order {
             let runner = &mut runners[index];
             let sample = visit(&mut load, runner, &orders)
-                .with_context(|| format!("{}, {}", plan.name, runner.label))?;
+                .with_context(|| format!("{}, {}", spec.name, runner.label))?;
             if round > 0 {
                 runner.samples.push(sample);
             }
         }
-        context.progress.tick(plan.name);
+        context.progress.tick(&spec.name);
         rounds = round;
         let elapsed = start.elapsed();
         let next = elapsed + elapsed / (round + 1);
@@ -146,7 +158,8 @@ pub fn run(
     }
 
     let mut cautions = Vec::new();
-    if plan.syscalls {
+    // Of connections only, in a pass of its own.
+    if matches!(slice, spec::Slice::Fresh(_)) {
         for runner in &mut runners {
             let mut counters = match Counters::on(&runner.tree) {
                 Ok(counters) => counters,
@@ -161,7 +174,7 @@ pub fn run(
                 }
             };
             let counted = count_syscalls(&mut counters, &mut load, runner, &orders)
-                .with_context(|| format!("{}, {}", plan.name, runner.label))?;
+                .with_context(|| format!("{}, {}", spec.name, runner.label))?;
             runner.syscalls = Some(counted);
         }
     }
@@ -176,7 +189,7 @@ pub fn run(
     let mut rows = Vec::new();
     let yardstick = runners.iter().find(|runner| runner.label == context.asked.against);
     for runner in &runners {
-        rows.push(row(runner, yardstick, plan.spread, context.workers, &mut random));
+        rows.push(row(runner, yardstick, slice.spread(), context.workers, &mut random));
         failures.extend(nobody_failed(&runner.label, &runner.connections, runner.made));
     }
     rows.extend(skipped);
@@ -186,13 +199,13 @@ pub fn run(
         }
     }
     Ok(Scenario {
-        name: plan.name.to_owned(),
-        setting: plan.setting.clone(),
-        runtime: plan.runtime,
-        unit: plan.unit.to_owned(),
+        name: spec.name.clone(),
+        setting: closed.setting(clients),
+        runtime,
+        unit: slice.unit().to_owned(),
         rounds,
         seeds: Vec::new(),
-        spread: plan.spread.word().to_owned(),
+        spread: slice.spread().word().to_owned(),
         rows,
         notes,
         cautions,

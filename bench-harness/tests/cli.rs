@@ -85,6 +85,11 @@ fn wrong_usage_says_what_is_wanted_and_ends_with_2() {
     for (arguments, words) in [
         (&["compare", "--strategies", "nonsense"][..], "no strategy is called"),
         (&["compare", "--scenarios", "nonsense"], "short-connections"),
+        (&["compare", "--scenarios", "./nowhere.toml"], "cannot read the scenario ./nowhere.toml"),
+        (
+            &["compare", "--scenarios", "Cargo.toml"],
+            "unknown field `bench`, expected one of `name`",
+        ),
         (&["compare", "--workers", "0"], "--workers"),
         (&["compare", "--against", "nonsense"], "no strategy is called"),
         (&["compare", "--scenarios=tail", "--runtime=tokio"], "cannot run on tokio"),

@@ -1,50 +1,41 @@
-//! *long-lived*: thousands of connections that stay. How evenly are they spread over the workers, when
-//! they come one by one, in bursts, and while some go and others come?
+//! Connections that are opened by the thousand, answered once and kept: one by one, while some go and
+//! others come, and in bursts; a fresh server and a fresh client each time.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::limits::Raised;
 use crate::load::Handle;
 use crate::load::protocol::{Open, Order};
 use crate::measure::share::Share;
 use crate::report::{Held, Row, Scenario};
+use crate::scenario::spec::{self, Spec};
+use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
 
-use super::{Context, Kind, nobody_failed};
 
-/// Connections kept open.
-const CONNECTIONS: u32 = 10_000;
-
-/// A burst: so many at once, in parts of ten of all.
-const BURSTS: u32 = 10;
-
-/// One in so many closes at random and is opened anew.
-const CHURN: u32 = 10;
-
-/// The same, in so many steps.
+/// Churn comes in so many steps.
 const STEPS: u32 = 10;
 
 /// What a process needs beside the connections: listeners of every slot, channels, a reactor.
 const RESERVE: u64 = 64;
 
-/// How long it takes, about.
-pub(super) fn budget(contestants: u32) -> Duration {
-    Duration::from_secs(12) * contestants
-}
-
-pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
-    let runtime = context.runtime(Kind::LongLived);
-    let connections = context.asked.clients.map_or(CONNECTIONS, NonZeroU32::get);
+/// Runs the scenario.
+///
+/// # Errors
+/// A server or the load process could not be run, or we were interrupted.
+pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Result<Scenario> {
+    let runtime = context.runtime(spec);
+    let connections = context.asked.clients.unwrap_or(held.connections).get();
     let needed = u64::from(connections) + RESERVE + 4 * u64::from(context.workers);
     // Before anything is started, so that everything inherits it: all may end up in one worker.
-    let _raised = Raised::to_hard(needed, Kind::LongLived.name())?;
-    let burst = (connections / BURSTS).max(1);
-    let churn = (connections / CHURN).max(1);
+    let _raised = Raised::to_hard(needed, &spec.name)?;
+    let burst = (connections / held.bursts).max(1);
+    let churn = (connections / held.churn).max(1);
+    let step = (churn / STEPS).max(1);
 
     let (mut rows, mut skipped) = (Vec::new(), Vec::new());
     let (mut notes, mut failures) = (Vec::new(), Vec::new());
@@ -55,10 +46,9 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
             skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
             continue;
         }
-        let target = Target { context, contestant };
+        let target = Target { context, contestant, runtime };
         let hold =
             |burst| move |target| Order::Hold { target, connections, burst, seed: context.seed };
-        let step = (churn / STEPS).max(1);
         let again = Order::Churn { connections: churn, step };
         let visits = [
             target.visit(hold(1), Some(again), &mut notes),
@@ -79,18 +69,12 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
             row.held.push(Held { how: how.to_owned(), share });
         }
         rows.push(row);
-        context.progress.tick(Kind::LongLived.name());
+        context.progress.tick(&spec.name);
     }
     rows.extend(skipped);
     Ok(Scenario {
-        name: Kind::LongLived.name().to_owned(),
-        setting: format!(
-            "{connections} connections from {sources} loopback addresses, each answered once and \
-             kept open: one by one, each when the last was answered; then {churn} of them closed at \
-             random and as many opened anew, in {STEPS} steps; and, on a fresh server, in bursts of \
-             {burst}, each when all of the last were answered. Counted: open connections per worker.",
-            sources = crate::load::SOURCES,
-        ),
+        name: spec.name.clone(),
+        setting: held.setting(connections, burst, churn, STEPS),
         runtime,
         unit: "connection".to_owned(),
         rounds: 1,
@@ -107,6 +91,7 @@ pub(super) fn run(context: &Context<'_>) -> anyhow::Result<Scenario> {
 struct Target<'t> {
     context: &'t Context<'t>,
     contestant: &'t Contestant,
+    runtime: Runtime,
 }
 
 /// What a visit saw, order by order.
@@ -125,8 +110,7 @@ impl Target<'_> {
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Visit> {
         let Context { program, workers, interrupt, .. } = *self.context;
-        let runtime = self.context.runtime(Kind::LongLived);
-        let mut server = Server::start(program, self.contestant, workers, runtime, interrupt)?;
+        let mut server = Server::start(program, self.contestant, workers, self.runtime, interrupt)?;
         let mut load = Handle::start(program, interrupt)?;
         let SocketAddr::V4(address) = server.address() else {
             bail!("the load process speaks IPv4 only");

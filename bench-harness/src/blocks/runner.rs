@@ -1,0 +1,359 @@
+//! What one contestant did over all blocks, and what is reported of it.
+
+use std::collections::BTreeMap;
+
+use rand::rngs::SmallRng;
+
+use super::{hung, tails};
+use crate::accounts;
+use crate::block::{LAG_MAX_US, Played};
+use crate::ideal;
+use crate::killer::Toll;
+use crate::load::category::{Category, Tally};
+use crate::load::protocol::{Arrival, Record, Trace};
+use crate::measure::latency::{Latency, to_f64};
+use crate::measure::ratio::{self, median};
+use crate::measure::share::Share;
+use crate::report::{Caution, Hung, Ideal, Kills, Ratios, Row, Tail};
+use crate::scenario::spec::{Fault, Open, Part};
+use crate::scenario::{ended, nobody_failed, unaccounted};
+
+/// Consecutive requests that are resampled together: they queued behind each other.
+const CHUNK: usize = 100;
+
+/// A block's first requests are not measured: one in so many.
+pub(super) const WARM_UP: usize = 10;
+
+/// Accepting loops of a worker.
+const LANES: u64 = 1;
+
+/// What one contestant did over all blocks.
+#[derive(Default)]
+pub(super) struct Runner {
+    pub(super) label: String,
+    workers: u32,
+    /// Whether all blocks are of one kind, so that their latencies may be pooled.
+    of_one_kind: bool,
+    /// Whether the ideal, which has no faults, is a yardstick.
+    has_ideal: bool,
+    kills: Option<Kills>,
+    connections: Tally,
+    made: u64,
+    /// Measured work by worker, in microseconds.
+    busy_us: BTreeMap<u32, u64>,
+    /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
+    chunks: Vec<Vec<u64>>,
+    ideal_ns: Vec<u64>,
+    tails: Vec<Tail>,
+    hung: Vec<Hung>,
+    cpu_server_us: Vec<f64>,
+    cpu_both_us: Vec<f64>,
+    switches: Vec<f64>,
+    after_us: Vec<f64>,
+    /// How late the generator was: the 99th percentile of its worst block.
+    lag_us: Option<f64>,
+    void: u32,
+    cycles: u32,
+    remarks: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl Runner {
+    pub(super) fn new(label: String, workers: u32, open: &Open) -> Self {
+        let mut faults = open.parts.iter().filter_map(|part| part.fault);
+        let kills = faults.clone().any(|fault| matches!(fault, Fault::Kill { .. }));
+        Self {
+            label,
+            workers,
+            of_one_kind: open.parts.len() == 1,
+            has_ideal: faults.next().is_none(),
+            kills: kills.then(Kills::default),
+            ..Self::default()
+        }
+    }
+
+    /// Adds what a block brought; the ideal is charged `charge_us` per request.
+    pub(super) fn add(
+        &mut self,
+        part: &Part,
+        arrivals: &[Arrival],
+        played: Played,
+        charge_us: f64,
+    ) {
+        let records = &played.trace.records;
+        self.made += arrivals.len() as u64;
+        for record in records {
+            self.connections.count(record.category);
+            if let (Some(worker), Some(service_us)) = (record.worker, record.service_us) {
+                *self.busy_us.entry(worker).or_default() += service_us;
+            }
+        }
+        let warm = records.len() / WARM_UP;
+        let ideal = ideal_ns(arrivals, &played.trace, charge_us, self.workers);
+        for figure in &part.figures {
+            tails::add(&mut self.tails, figure, arrivals, records, &ideal, warm);
+        }
+        if self.of_one_kind {
+            let served = |record: &&Record| record.category == Category::Served;
+            for chunk in records[warm..].chunks(CHUNK) {
+                let latencies = chunk.iter().filter(served).map(|one| one.latency_us * 1000);
+                self.chunks.push(latencies.collect());
+            }
+            self.ideal_ns.extend(ideal.iter().skip(warm));
+            if let Some(used) = &played.used {
+                let served = to_f64(records.len() as u64);
+                let client_ns = played.trace.cpu_ns;
+                self.switches.push(to_f64(used.switches) / served);
+                self.cpu_server_us.push(to_f64(used.total_ns()) / 1e3 / served);
+                self.cpu_both_us.push(to_f64(used.total_ns() + client_ns) / 1e3 / served);
+            }
+        }
+        self.after_us.extend(played.after_us());
+        self.lag_us = self.lag_us.into_iter().chain(played.lag_p99_us()).max_by(f64::total_cmp);
+        self.void += played.void;
+        self.cycles += played.scaled.as_ref().map_or(0, |scaled| scaled.cycles);
+        if let (Some(kills), Some(toll)) = (&mut self.kills, &played.toll) {
+            settle(toll, arrivals, &played, kills);
+        }
+        if let Some(how) = part.fault.and_then(hung::word) {
+            self.add_hung(how, arrivals, &played);
+        }
+        for remark in played.remarks {
+            if !self.remarks.contains(&remark) {
+                self.remarks.push(remark);
+            }
+        }
+        self.failures.extend(played.failures);
+    }
+
+    /// Adds who waited for the worker that hung.
+    fn add_hung(&mut self, how: &str, arrivals: &[Arrival], played: &Played) {
+        let Some(hang) = played.hang.or_else(|| hung::looped(arrivals, &played.trace)) else {
+            self.failures.push(format!("no worker was {how}"));
+            return;
+        };
+        let seen = hung::count(how, &played.trace, hang);
+        match self.hung.iter_mut().find(|hung| hung.how == seen.how) {
+            Some(hung) => hung.add(&seen),
+            None => self.hung.push(seen),
+        }
+    }
+
+    /// Its row; everything as ratio to the yardstick on the same traces, too, if there is one.
+    pub(super) fn row(&self, yardstick: Option<&Self>, random: &mut SmallRng) -> Row {
+        let latency = Latency::of(self.chunks.iter().flatten().copied());
+        let ideal = Latency::of(self.ideal_ns.iter().copied());
+        let over = |own: Option<f64>, ideal: Option<f64>| Some(own? / ideal?);
+        let ratios = match yardstick {
+            Some(other) if !std::ptr::eq(self, other) => self.ratios(other, random),
+            _ => Ratios::default(),
+        };
+        Row {
+            contestant: self.label.clone(),
+            ideal: (self.has_ideal && self.of_one_kind).then(|| Ideal {
+                p50: over(latency.p50_us, ideal.p50_us),
+                p99: over(latency.p99_us, ideal.p99_us),
+                p999: over(latency.p999_us, ideal.p999_us),
+            }),
+            latency,
+            cpu_server_us: median(&mut self.cpu_server_us.clone()),
+            cpu_both_us: median(&mut self.cpu_both_us.clone()),
+            after_us: median(&mut self.after_us.clone()),
+            switches: median(&mut self.switches.clone()),
+            share: Share::of(&self.busy_us, self.workers),
+            connections: self.connections.clone(),
+            ratios,
+            kills: self.kills,
+            tails: self.tails.clone(),
+            void: self.void,
+            hung: self.hung.clone(),
+            cycles: (self.cycles > 0).then_some(self.cycles),
+            lag_p99_us: self.lag_us,
+            ..Row::default()
+        }
+    }
+
+    /// Throughput is the trace's.
+    fn ratios(&self, yardstick: &Self, random: &mut SmallRng) -> Ratios {
+        let mut at =
+            |quantile| ratio::percentile(&self.chunks, &yardstick.chunks, quantile, random);
+        let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
+        let mut paired = |own: &[f64], other: &[f64]| ratio::paired(own, other, random);
+        Ratios {
+            throughput: None,
+            p50,
+            p99,
+            p999,
+            cpu_server: paired(&self.cpu_server_us, &yardstick.cpu_server_us),
+            cpu_both: paired(&self.cpu_both_us, &yardstick.cpu_both_us),
+        }
+    }
+
+    /// What its strategy wants known.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        self.remarks.iter().map(|text| format!("{}: {text}", self.label))
+    }
+
+    /// What may not be: an unaccounted connection, a failure without a kill, more of them than kills
+    /// explain.
+    pub(super) fn failures(&self, row: &Row) -> Vec<String> {
+        let label = &self.label;
+        let own = self.failures.iter().map(|failure| format!("{label}: {failure}"));
+        let mut failures: Vec<String> = own.collect();
+        let Some(kills) = row.kills else {
+            failures.extend(nobody_failed(label, &self.connections, self.made));
+            return failures;
+        };
+        failures.extend(unaccounted(label, &self.connections, self.made));
+        failures.extend(ended(label, &self.connections, |category| category == Category::Other));
+        let unexplained = kills.each.map_or(0, |each| each.unexplained);
+        if unexplained > 0 {
+            failures.push(format!(
+                "{label}: {unexplained} connections failed that no kill explains: beyond what the \
+                 workers killed just before had in service, and one more each that was not counted \
+                 yet"
+            ));
+        }
+        failures
+    }
+}
+
+/// Latencies of the ideal on this trace, in nanoseconds: the work that was measured, or that was asked
+/// for where nobody answered, and `charge_us` each.
+fn ideal_ns(arrivals: &[Arrival], trace: &Trace, charge_us: f64, workers: u32) -> Vec<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds")]
+    let charge_ns = (charge_us * 1e3) as u64;
+    let works: Vec<(u64, u64)> = arrivals
+        .iter()
+        .zip(&trace.records)
+        .map(|(arrival, record)| {
+            let service_us = record.service_us.unwrap_or(arrival.service_us);
+            (arrival.at_us * 1_000, service_us * 1_000 + charge_ns)
+        })
+        .collect();
+    ideal::latencies(&works, workers)
+}
+
+/// Adds the kills of a block, each with its account.
+fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
+    let trace = &played.trace;
+    let failed = |category| !matches!(category, Category::Served | Category::Shed);
+    let mut ends_us: Vec<u64> = arrivals
+        .iter()
+        .zip(&trace.records)
+        .filter(|(_, record)| failed(record.category))
+        .map(|(arrival, record)| trace.start_us + arrival.at_us + record.latency_us)
+        .collect();
+    ends_us.sort_unstable();
+    let margin_us = accounts::MARGIN_US + played.lag_max_us();
+    let settled = accounts::settle(&toll.kills, &ends_us, margin_us, LANES);
+    sum.kills += toll.kills.len() as u64;
+    sum.beyond += settled.uncounted;
+    let each = sum.each.get_or_insert_default();
+    each.unexplained += settled.unexplained;
+    each.most = each.most.max(settled.most);
+    for kill in &toll.kills {
+        sum.in_service += kill.in_service;
+        each.queued += kill.queued;
+        each.queued_most = each.queued_most.max(kill.queued);
+        each.with_queue += u64::from(kill.queued > 0);
+    }
+}
+
+/// A late generator measures itself, or the machine's other work.
+pub(super) fn lag_caution(rows: &[Row]) -> Option<Caution> {
+    let late: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let lag = row.lag_p99_us.filter(|&lag| lag > LAG_MAX_US)?;
+            Some(format!("{} {:.1} ms", row.contestant, lag / 1_000.0))
+        })
+        .collect();
+    (!late.is_empty()).then(|| {
+        Caution::new(
+            format!(
+                "In some block one request in a hundred was sent later than intended by more than: \
+                 {}.",
+                late.join(", ")
+            ),
+            "The machine was busy with something else, and these tails hold its noise.",
+            "Run again when it is quiet.",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::EachKill;
+    use crate::scenario::builtin;
+    use crate::scenario::spec::Engine;
+
+    fn open(name: &str) -> Open {
+        match builtin::find(name).unwrap().engine {
+            Engine::Open(open) => open,
+            other => panic!("{name} is no open loop: {other:?}"),
+        }
+    }
+
+    /// A server that is the ideal, but answers everything half as late again.
+    #[test]
+    fn a_server_half_as_slow_again_is_one_and_a_half_times_the_ideal() {
+        let open = open("tail");
+        let part = &open.parts[2];
+        let length = part.length(None).unwrap();
+        let arrivals = part.shape(8, length).unwrap().draw(1).unwrap();
+        let record = |arrival: &Arrival| Record {
+            lag_us: 0,
+            latency_us: 0,
+            service_us: Some(arrival.service_us),
+            worker: Some(0),
+            taken_us: None,
+            after_ns: None,
+            category: Category::Served,
+        };
+        let records = arrivals.iter().map(record).collect();
+        let mut trace = Trace { records, ..Trace::default() };
+        let ideal = ideal_ns(&arrivals, &trace, 50.0, 8);
+        for (record, ideal) in trace.records.iter_mut().zip(ideal) {
+            record.latency_us = ideal / 1_000 * 3 / 2;
+        }
+        let mut runner = Runner::new("it".to_owned(), 8, &open);
+        runner.add(part, &arrivals, Played { trace, ..Played::default() }, 50.0);
+        assert_eq!(runner.tails.len(), 2);
+        for tail in &runner.tails {
+            let ratio = tail.over_ideal[0];
+            assert!((ratio - 1.5).abs() < 0.001, "{tail:?}");
+        }
+        let row = Row::default();
+        assert_eq!(runner.failures(&row), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_may_not_be_makes_the_run_a_failure() {
+        let check = |kills: Option<Kills>, categories: &[Category], expected: &[&str]| {
+            let mut runner = Runner { label: "it".to_owned(), made: 3, ..Runner::default() };
+            categories.iter().for_each(|&category| runner.connections.count(category));
+            let row = Row { kills, ..Row::default() };
+            assert_eq!(runner.failures(&row), expected, "{categories:?}");
+        };
+        use Category::{Other, Reset, Served, Taken};
+        let kills = |kills, unexplained| {
+            let each = Some(EachKill { unexplained, ..EachKill::default() });
+            Some(Kills { kills, each, ..Kills::default() })
+        };
+        check(None, &[Served, Served, Served], &[]);
+        check(None, &[Served, Served], &["it: 3 connections made, but 2 accounted for"]);
+        check(None, &[Served, Served, Reset], &["it: 1 connections reset"]);
+        check(kills(1, 0), &[Served, Served, Taken], &[]);
+        check(kills(1, 0), &[Served, Served, Other], &["it: 1 connections other"]);
+        check(
+            kills(1, 1),
+            &[Served, Taken, Reset],
+            &[
+                "it: 1 connections failed that no kill explains: beyond what the workers killed just \
+               before had in service, and one more each that was not counted yet",
+            ],
+        );
+    }
+}

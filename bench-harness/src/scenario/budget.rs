@@ -1,0 +1,70 @@
+//! How long a scenario takes.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::Asked;
+use super::spec::{Engine, Part, Spec};
+
+/// What a block costs beside its trace: starting and ending a server, the last answers.
+const PER_BLOCK: Duration = Duration::from_millis(500);
+
+/// What opening thousands of connections twice costs, about.
+const PER_HELD: Duration = Duration::from_secs(12);
+
+impl Spec {
+    /// How long it takes with so many contestants, nothing being void: its budget, or as long as whole
+    /// blocks of a given length take.
+    #[must_use]
+    pub fn time(&self, quick: bool, contestants: usize, asked: &Asked<'_>) -> Duration {
+        let contestants = u32::try_from(contestants).unwrap_or(u32::MAX).max(1);
+        let budget = self.budget.map_or(Duration::ZERO, |budget| {
+            Duration::from_secs_f64(if quick { budget.quick_s } else { budget.full_s })
+        });
+        match &self.engine {
+            Engine::Closed(_) => budget,
+            Engine::Held(_) => PER_HELD * contestants,
+            Engine::Open(open) => {
+                let length = |part: &Part| part.length(asked.block);
+                let lengths: Option<Vec<Duration>> = open.parts.iter().map(length).collect();
+                let Some(lengths) = lengths else { return budget };
+                let seeds = asked.seeds.or(open.seeds).map_or(1, NonZeroU32::get);
+                let round: Duration = lengths.iter().map(|&length| length + PER_BLOCK).sum();
+                round * contestants * seeds
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::builtin;
+    use super::*;
+
+    const NOTHING: Asked<'_> =
+        Asked { against: "", clients: None, runtime: None, block: None, seeds: None };
+
+    #[test]
+    fn the_budgets_keep_the_promises() {
+        let specs = builtin::select(&builtin::DEFAULT).unwrap();
+        let sum = |quick| specs.iter().map(|spec| spec.time(quick, 4, &NOTHING)).sum::<Duration>();
+        assert!(sum(false) <= Duration::from_secs(90));
+        assert!(sum(true) <= Duration::from_secs(28));
+        // Eight contestants, the whole of it: within half an hour.
+        let tail = builtin::find("tail").unwrap();
+        assert!(tail.time(false, 8, &NOTHING) <= Duration::from_secs(30 * 60));
+    }
+
+    #[test]
+    fn what_is_asked_for_takes_as_long_as_it_takes() {
+        let time = |name: &str, block, seeds| {
+            let block = Some(Duration::from_secs(block));
+            let asked = Asked { block, seeds: NonZeroU32::new(seeds), ..NOTHING };
+            builtin::find(name).unwrap().time(false, 2, &asked).as_secs_f64()
+        };
+        assert_eq!(time("uneven-work", 20, 3).to_bits(), 123.0_f64.to_bits());
+        assert_eq!(time("tail", 10, 1).to_bits(), 63.0_f64.to_bits());
+        // Shorter blocks would end before the worker goes on.
+        assert_eq!(time("worker-hung", 1, 1).to_bits(), 34.0_f64.to_bits());
+    }
+}
