@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
@@ -13,6 +13,7 @@ use crate::load::Handle;
 use crate::load::protocol::{Arrival, Order, Trace};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
 use crate::measure::latency::{Latency, to_f64};
+use crate::progress::Progress;
 use crate::scaler::{Scaled, Scaler};
 use crate::scenario::Context;
 use crate::scenario::spec::Fault;
@@ -24,6 +25,9 @@ pub const LAG_MAX_US: f64 = 1_000.0;
 
 /// How often a block in which the generator lagged is played again.
 pub const REPEATS: u32 = 2;
+
+/// How often a block tells how far it is.
+const TICK: Duration = Duration::from_millis(500);
 
 /// One block to be played.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ impl Block<'_> {
     /// # Errors
     /// A server or the load process could not be run, or we were interrupted.
     pub fn play(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
-        let Context { program, workers, interrupt, .. } = *self.context;
+        let Context { program, workers, interrupt, progress, .. } = *self.context;
         let options = if contestant.launch == Launch::Serve { self.options } else { &[] };
         let mut server =
             Server::start_with(program, contestant, workers, self.runtime, options, interrupt)?;
@@ -109,7 +113,7 @@ impl Block<'_> {
             None | Some(Fault::Loop { .. }) => {
                 let tree = Tree::of(server.pid())?;
                 let before = tree.usage()?;
-                played.trace = load.trace(&order, self.length, || Ok(None))?;
+                played.trace = load.trace(&order, self.length, told(progress, || Ok(None)))?;
                 std::thread::sleep(SETTLE);
                 played.used = Some(tree.usage()?.since(&before));
                 while server.try_notice()?.is_some() {}
@@ -118,14 +122,16 @@ impl Block<'_> {
                 let interval = milliseconds(every_ms);
                 let mut killer =
                     Killer::new(&mut server, workers, interval, self.length, self.seed, interrupt)?;
-                played.trace = load.trace(&order, self.length, || killer.glance())?;
+                played.trace =
+                    load.trace(&order, self.length, told(progress, || killer.glance()))?;
                 let toll = killer.finish()?;
                 played.failures.extend(toll.failures.iter().cloned());
                 played.toll = Some(toll);
             }
             Some(Fault::Scale { cycles }) => {
                 let mut scaler = Scaler::new(&mut server, workers, cycles.get(), self.length);
-                played.trace = load.trace(&order, self.length, || scaler.glance())?;
+                played.trace =
+                    load.trace(&order, self.length, told(progress, || scaler.glance()))?;
                 let scaled = scaler.finish();
                 played.failures.extend(scaled.failures.iter().cloned());
                 played.scaled = Some(scaled);
@@ -134,7 +140,8 @@ impl Block<'_> {
                 let (at, length) = (self.length / 5, milliseconds(for_ms));
                 let mut stopper =
                     Stopper::new(&mut server, workers, at, length, self.seed, interrupt)?;
-                played.trace = load.trace(&order, self.length, || stopper.glance())?;
+                played.trace =
+                    load.trace(&order, self.length, told(progress, || stopper.glance()))?;
                 played.hang = stopper.finish()?;
             }
         }
@@ -150,11 +157,7 @@ impl Block<'_> {
     ///
     /// # Errors
     /// As [`Self::play`].
-    pub fn play_calm(
-        &self,
-        contestant: &Contestant,
-        load: &mut Handle,
-    ) -> anyhow::Result<Played> {
+    pub fn play_calm(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
         let mut best = self.play(contestant, load)?;
         let mut void = 0;
         while lags(&best) {
@@ -173,6 +176,18 @@ impl Block<'_> {
         }
         best.void = void;
         Ok(best)
+    }
+}
+
+/// `glance`, more often than it wishes: somebody may want to see how far we are.
+fn told(
+    progress: &Progress,
+    mut glance: impl FnMut() -> anyhow::Result<Option<Instant>>,
+) -> impl FnMut() -> anyhow::Result<Option<Instant>> {
+    move || {
+        progress.tick();
+        let soon = Instant::now() + TICK;
+        Ok(Some(glance()?.map_or(soon, |next| next.min(soon))))
     }
 }
 

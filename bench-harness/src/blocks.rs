@@ -80,7 +80,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
                 };
                 played[index] =
                     one.with_context(|| format!("{}, {}", spec.name, running[index].label()))?;
-                context.progress.tick(&spec.name);
+                context.progress.tick();
             }
             let charge_us = charge_of(&running, &played);
             charges_us.push(charge_us);

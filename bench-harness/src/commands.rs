@@ -91,7 +91,13 @@ fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<
         saved::save(&report, path)?;
     }
     print(&report, arguments.markdown)?;
-    Ok(if report.failures().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.interrupted.is_some() {
+        ExitCode::from(INTERRUPTED)
+    } else if report.failures().next().is_none() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// A label as contestants carry it: the default variant of a strategy goes by the bare name.

@@ -17,9 +17,11 @@ use crate::scenario::{self, Asked, Context};
 
 /// Runs `scenarios` as `arguments` ask for among `contestants` (the yardstick first).
 ///
+/// Somebody who interrupts it gets the scenarios that are finished, and the report says so.
+///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted. What went wrong while
-/// measuring is in the report.
+/// A server or the load process could not be run, or we were interrupted before anything was
+/// finished. What went wrong while measuring is in the report.
 pub fn run(
     arguments: &cli::Compare,
     scenarios: &[Spec],
@@ -51,6 +53,7 @@ pub fn run(
         workers: arguments.workers.get(),
         wall_s: 0.0,
         scenarios: Vec::new(),
+        interrupted: None,
     };
     for spec in scenarios {
         let budget = time(spec);
@@ -66,7 +69,15 @@ pub fn run(
             interrupt: &interrupt,
             progress: &progress,
         };
-        report.scenarios.push(scenario::run(spec, &context)?);
+        match scenario::run(spec, &context) {
+            Ok(scenario) => report.scenarios.push(scenario),
+            // Wherever it was is nobody's concern.
+            Err(_) if interrupt.check().is_err() && !report.scenarios.is_empty() => {
+                report.interrupted = Some(spec.name.clone());
+                break;
+            }
+            Err(error) => return Err(error),
+        }
         progress.end();
     }
     progress.finish();

@@ -16,7 +16,6 @@ use crate::scenario::spec::{self, Spec};
 use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
 
-
 /// Churn comes in so many steps.
 const STEPS: u32 = 10;
 
@@ -69,7 +68,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
             row.held.push(Held { how: how.to_owned(), share });
         }
         rows.push(row);
-        context.progress.tick(&spec.name);
+        context.progress.tick();
     }
     rows.extend(skipped);
     Ok(Scenario {

@@ -1,18 +1,26 @@
-//! How far a comparison is: a bar with the time left on a terminal, else a line per scenario.
+//! How far a comparison is: a bar with the time left on a terminal, else a line now and then.
 
+use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a line is printed where there is no terminal.
+const EVERY: Duration = Duration::from_secs(10);
 
 /// Progress towards a planned total; the plan is kept, so elapsed time is the measure.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     terminal: bool,
-    done: std::cell::Cell<Duration>,
-    started: std::cell::Cell<Instant>,
-    share: std::cell::Cell<Duration>,
+    done: Cell<Duration>,
+    /// The scenario that runs, since when, and its share of the total.
+    name: RefCell<String>,
+    started: Cell<Instant>,
+    share: Cell<Duration>,
+    /// When the last line was printed.
+    told: Cell<Instant>,
 }
 
 impl Progress {
@@ -30,8 +38,10 @@ impl Progress {
             bar,
             terminal,
             done: Duration::ZERO.into(),
+            name: String::new().into(),
             started: Instant::now().into(),
             share: Duration::ZERO.into(),
+            told: Instant::now().into(),
         }
     }
 
@@ -39,22 +49,27 @@ impl Progress {
     pub fn begin(&self, name: &str, share: Duration) {
         self.started.set(Instant::now());
         self.share.set(share);
-        self.tick(name);
-        if !self.terminal {
-            // Standard error may be closed; progress is not worth failing for.
-            let _ = writeln!(
-                std::io::stderr().lock(),
-                "{name}: about {} s, then {} s more",
-                share.as_secs(),
-                self.left().saturating_sub(share).as_secs()
-            );
+        self.name.replace(name.to_owned());
+        self.tell();
+    }
+
+    /// Some of the current scenario is done, or some time has passed.
+    pub fn tick(&self) {
+        if self.terminal || self.told.get().elapsed() >= EVERY {
+            self.tell();
         }
     }
 
-    /// Some of the current scenario is done.
-    pub fn tick(&self, name: &str) {
+    /// Draws the bar, or prints a line.
+    fn tell(&self) {
+        self.told.set(Instant::now());
+        let text = format!("{}, about {} s left", self.name.borrow(), self.left().as_secs());
+        if !self.terminal {
+            // Standard error may be closed; progress is not worth failing for.
+            let _ = writeln!(std::io::stderr().lock(), "{text}");
+        }
         self.bar.set_position(milliseconds(self.position()));
-        self.bar.set_message(format!("{name}, about {} s left", self.left().as_secs()));
+        self.bar.set_message(text);
     }
 
     /// The current scenario is done.

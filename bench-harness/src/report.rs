@@ -47,6 +47,9 @@ pub struct Report {
     pub wall_s: f64,
     /// In the order they ran.
     pub scenarios: Vec<Scenario>,
+    /// The scenario during which somebody interrupted the run: it and what was to follow is missing.
+    #[serde(default)]
+    pub interrupted: Option<String>,
 }
 
 /// The yardstick of reports that name none.
@@ -57,9 +60,13 @@ fn baseline() -> String {
 impl Report {
     /// Everything that makes the run a failure.
     pub fn failures(&self) -> impl Iterator<Item = String> {
-        self.scenarios.iter().flat_map(|scenario| {
+        let interrupted = self.interrupted.iter().map(|scenario| {
+            format!("interrupted during {scenario}: it and what was to follow is missing")
+        });
+        let failed = self.scenarios.iter().flat_map(|scenario| {
             scenario.failures.iter().map(|failure| format!("{}: {failure}", scenario.name))
-        })
+        });
+        interrupted.chain(failed)
     }
 }
 

@@ -144,7 +144,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
                 runner.samples.push(sample);
             }
         }
-        context.progress.tick(&spec.name);
+        context.progress.tick();
         rounds = round;
         let elapsed = start.elapsed();
         let next = elapsed + elapsed / (round + 1);

@@ -159,6 +159,7 @@ fn report() -> Report {
         against: "baseline".to_owned(),
         workers: 2,
         wall_s: 88.4,
+        interrupted: None,
         scenarios: vec![
             scenario("short-connections", 40, vec![baseline, skewed], vec![]),
             scenario("worker-killed", 1, vec![killed, skipped], vec!["made up".to_owned()]),
