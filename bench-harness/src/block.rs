@@ -106,7 +106,7 @@ impl Block<'_> {
             bail!("the load process speaks IPv4 only");
         };
         let kills = matches!(self.fault, Some(Fault::Kill { .. }));
-        let order = Order::Trace { target, arrivals: self.arrivals.to_vec(), kills };
+        let order = Order::trace(target, self.arrivals.to_vec(), kills);
         let mut played = Played::default();
         match self.fault {
             // A handler that hangs is in the trace.

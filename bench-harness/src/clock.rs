@@ -25,6 +25,27 @@ pub fn sleep(length: Duration) {
     while clock_nanosleep_absolute(ClockId::Monotonic, &end) == Err(Errno::INTR) {}
 }
 
+/// Burns `length` of CPU time on this thread, however often it is interrupted, and says how much it
+/// burnt.
+///
+/// Corresponds to `clock_gettime(2)` with `CLOCK_THREAD_CPUTIME_ID`, a system call of 0.2 µs, again
+/// and again. By the clock on the wall two threads could burn the same core at the same time.
+#[must_use]
+pub fn spin(length: Duration) -> Duration {
+    let start = thread_cpu();
+    loop {
+        let burnt = thread_cpu().saturating_sub(start);
+        if burnt >= length {
+            return burnt;
+        }
+    }
+}
+
+/// CPU time of this thread so far.
+fn thread_cpu() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;

@@ -8,7 +8,8 @@ use crate::scenario::builtin;
 const APPS: [(&str, &str); 3] = [
     (
         "hello",
-        "13 bytes; /sleep/<us> waits first, /spin/<us> burns CPU, /loop/<ms> hangs; names its worker",
+        "13 bytes; /sleep/<us> waits first, /spin/<us> burns CPU, /loop/<ms> hangs, /fill/<bytes> is \
+         large; names its worker",
     ),
     ("echo", "what was sent comes back"),
     ("files:DIR", "the files below DIR, with listings, index.html and content types"),

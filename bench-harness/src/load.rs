@@ -4,14 +4,18 @@
 //! output ([`protocol`]); end-of-file ends it. One thread, one epoll: the CPU time of this process
 //! is the client's cost and nothing else's.
 
+mod beside;
+mod carriers;
 pub mod category;
 mod closed;
 mod connection;
 mod driver;
 mod handle;
 mod held;
-mod open;
+mod player;
+mod priority;
 pub mod protocol;
+mod reader;
 
 use std::io::{self, BufRead as _, Write as _};
 
@@ -82,8 +86,12 @@ fn obey(
             }
             None => anyhow::bail!("churn was ordered before connections were held"),
         },
-        Order::Trace { target, arrivals, kills } => {
-            Outcome::Trace(open::play(target, &arrivals, kills)?)
+        Order::Trace { target, arrivals, pace, connections, beside, kills } => {
+            let deadline = driver::DEADLINE;
+            let arrivals = &arrivals;
+            let score =
+                player::Score { target, arrivals, pace, connections, beside, kills, deadline };
+            Outcome::Trace(score.play()?)
         }
     })
 }

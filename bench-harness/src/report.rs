@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Runtime;
 use crate::contestant::BASELINE;
 use crate::load::category::Tally;
+use crate::measure::figures::Slowdown;
+use crate::measure::generator::Generator;
 use crate::measure::latency::Latency;
 use crate::measure::ratio::Ratio;
 use crate::measure::share::Share;
@@ -111,8 +113,24 @@ pub struct Row {
     pub throughput: Option<f64>,
     /// From connect to end-of-file, from send to last byte, or from the intended time.
     pub latency: Latency,
+    /// The same of requests whose work is not above the mean: those that wait behind the long ones.
+    #[serde(default)]
+    pub short: Option<Latency>,
+    /// Latency over own work.
+    #[serde(default)]
+    pub slowdown: Option<Slowdown>,
     /// Latency over that of the ideal central queue on the same trace.
     pub ideal: Option<Ideal>,
+    /// The same of the short requests.
+    #[serde(default)]
+    pub ideal_short: Option<Ideal>,
+    /// Latency over that of requests that share the cores evenly, on the same trace; for work that
+    /// burns CPU.
+    #[serde(default)]
+    pub sharing: Option<Ideal>,
+    /// The same of the short requests.
+    #[serde(default)]
+    pub sharing_short: Option<Ideal>,
     /// CPU time of the server's processes per unit, in microseconds, median over rounds.
     pub cpu_server_us: Option<f64>,
     /// The same plus the client's: on loopback part of a handshake is billed to the client.
@@ -152,12 +170,21 @@ pub struct Row {
     pub cycles: Option<u32>,
     /// How late the generator was, 99th percentile, in microseconds (open loop).
     pub lag_p99_us: Option<f64>,
+    /// How late it was and what it cost, in more detail.
+    #[serde(default)]
+    pub generator: Option<Generator>,
+    /// Requests that were sent again because the server had just ended their idle connection.
+    #[serde(default)]
+    pub retried: u64,
     /// Latency by percentile, for a curve: pairs of percentile and microseconds.
     #[serde(default)]
     pub curve: Vec<(f64, f64)>,
     /// The same of the ideal on the same trace.
     #[serde(default)]
     pub ideal_curve: Vec<(f64, f64)>,
+    /// The same of requests that share the cores.
+    #[serde(default)]
+    pub sharing_curve: Vec<(f64, f64)>,
     /// What happened when, in runs with faults.
     #[serde(default)]
     pub timeline: Vec<Moment>,

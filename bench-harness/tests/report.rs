@@ -80,7 +80,7 @@ fn report() -> Report {
             samples: 4_000,
             p50_us: Some(800.0),
             p99_us: Some(1_812.0),
-            p999_us: None,
+            ..Latency::default()
         },
         cpu_server_us: Some(33.3),
         cpu_both_us: Some(82.4),

@@ -1,26 +1,34 @@
 //! App `hello`: the answer every contestant gives, and how long it takes to give it.
 //!
 //! `GET /` answers at once; `GET /sleep/<microseconds>` waits first, `GET /spin/<microseconds>`
-//! burns CPU first, `GET /loop/<milliseconds>` goes round without a system call first, even on
-//! tokio. These three tell the client in `X-Service-Us` how long that really took, in `X-Taken-Us`
+//! burns so much CPU time first, `GET /loop/<milliseconds>` goes round without a system call first,
+//! even on tokio; `GET /fill/<bytes>` has an answer of that size, for clients that read slowly. The
+//! middle three tell the client in `X-Service-Us` how long that really took, in `X-Taken-Us`
 //! when the worker took the connection (`CLOCK_MONOTONIC`), and in `X-After-Ns` what the worker
 //! needed after its last service until that connection was closed.
 //! [`task`] and [`answer`] are pure; a blocking server calls [`perform`] between them, a tokio
 //! server waits in its own way.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::conversation::{Answer, Site};
 use crate::clock;
-use crate::http::{Field, Request, Response, Status};
+use crate::http::{Field, Method, Request, Response, Status};
 
 /// The body of every good answer.
 pub const BODY: &[u8] = b"Hello, world!";
 
 /// Longest work a request may ask for.
 pub const WORK_MAX: Duration = Duration::from_secs(60);
+
+/// Largest answer a request may ask for, in bytes.
+///
+/// 8 MiB: twice what a socket buffers by default (`net.ipv4.tcp_wmem`), so that a worker feels it if
+/// its client does not read.
+pub const FILL_MAX: usize = 8 * 1024 * 1024;
 
 /// What a request asks the worker to do before it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +37,15 @@ pub enum Task {
     Greet,
     /// Wait so long, then answer.
     Sleep(Duration),
-    /// Burn CPU so long, then answer.
+    /// Burn so much CPU time, then answer.
     Spin(Duration),
     /// Go round so long and never enter the kernel, then answer: a handler that hangs.
     Loop(Duration),
+    /// Answer at once, with so many bytes.
+    Fill(usize),
     /// No such target.
     Unknown,
-    /// Work that is no number of microseconds, or more than [`WORK_MAX`].
+    /// Work that is no number of microseconds, or more than [`WORK_MAX`]; bytes beyond [`FILL_MAX`].
     Refused,
 }
 
@@ -61,32 +71,35 @@ pub fn task(request: &Request<'_>) -> Task {
     } else if let Some(text) = path.strip_prefix("/loop/") {
         let work = duration(text).map(|work| work * 1_000).filter(|&work| work <= WORK_MAX);
         work.map_or(Task::Refused, Task::Loop)
+    } else if let Some(text) = path.strip_prefix("/fill/") {
+        number(text).filter(|&bytes| bytes <= FILL_MAX).map_or(Task::Refused, Task::Fill)
     } else {
         Task::Unknown
     }
 }
 
-/// Plain digits, at most [`WORK_MAX`].
+/// Microseconds, at most [`WORK_MAX`].
 fn duration(text: &str) -> Option<Duration> {
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    text.parse().ok().map(Duration::from_micros).filter(|&work| work <= WORK_MAX)
+    number(text).map(Duration::from_micros).filter(|&work| work <= WORK_MAX)
 }
 
-/// Does the work on this thread and says how long it took; nothing to do takes no time.
+/// Plain digits.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| text.parse().ok()).flatten()
+}
+
+/// Does the work on this thread and says how long it took (work that burns CPU: how much it burnt);
+/// nothing to do takes no time.
 #[must_use]
 pub fn perform(task: Task) -> Option<Duration> {
     let start = Instant::now();
     match task {
         Task::Sleep(work) => clock::sleep(work),
-        Task::Spin(work) => {
-            while start.elapsed() < work {
-                std::hint::spin_loop();
-            }
-        }
+        // What others do on this core meanwhile is no work of this request.
+        Task::Spin(work) => return Some(clock::spin(work)),
         Task::Loop(work) => go_round(work),
-        Task::Greet | Task::Unknown | Task::Refused => return None,
+        Task::Greet | Task::Fill(_) | Task::Unknown | Task::Refused => return None,
     }
     Some(start.elapsed())
 }
@@ -132,7 +145,9 @@ pub fn answer(
     out: &mut Vec<u8>,
 ) -> After {
     let (status, body) = match task {
-        Task::Greet | Task::Sleep(_) | Task::Spin(_) | Task::Loop(_) => (Status::OK, BODY),
+        Task::Greet | Task::Sleep(_) | Task::Spin(_) | Task::Loop(_) | Task::Fill(_) => {
+            (Status::OK, BODY)
+        }
         Task::Unknown => (Status::NOT_FOUND, Status::NOT_FOUND.reason().as_bytes()),
         Task::Refused => (Status::BAD_REQUEST, Status::BAD_REQUEST.reason().as_bytes()),
     };
@@ -140,8 +155,17 @@ pub fn answer(
     let worker: (&str, &dyn Field) = ("X-Worker", &slot);
     let response = |fields: &[(&str, &dyn Field)], out: &mut Vec<u8>| {
         let method = request.method;
-        Response { status, content_type: "text/plain", fields, body, method, keep_alive }
-            .write(out);
+        let response =
+            Response { status, content_type: "text/plain", fields, body, method, keep_alive };
+        match task {
+            Task::Fill(bytes) => {
+                response.write_head(bytes as u64, out);
+                if method == Method::Get {
+                    out.resize(out.len() + bytes, b'.');
+                }
+            }
+            _ => response.write(out),
+        }
     };
     match told {
         None => response(&[worker], out),
@@ -227,10 +251,25 @@ mod tests {
     }
 
     #[test]
+    fn a_large_answer_is_as_large_as_was_asked() {
+        let (task, after, text) = ask("/fill/3000", None);
+        assert_eq!((task, after), (Task::Fill(3_000), After::KeepAlive));
+        assert!(text.contains("\r\nContent-Length: 3000\r\n"), "{text}");
+        let (_, body) = text.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, ".".repeat(3_000));
+    }
+
+    #[test]
     fn strange_work_is_refused_and_strange_paths_are_not_found() {
-        for path in
-            ["/sleep/", "/sleep/x", "/spin/-1", "/spin/+1", "/sleep/60000001", "/loop/60001"]
-        {
+        for path in [
+            "/sleep/",
+            "/sleep/x",
+            "/spin/-1",
+            "/spin/+1",
+            "/sleep/60000001",
+            "/loop/60001",
+            "/fill/8388609",
+        ] {
             let (task, after, text) = ask(path, None);
             assert_eq!((task, after), (Task::Refused, After::Close), "{path}");
             assert!(text.starts_with("HTTP/1.1 400 "), "{text}");

@@ -20,6 +20,10 @@ pub enum Category {
     Reset,
     /// Not answered within the deadline.
     Late,
+    /// Held by us without a whole answer to the end, as intended: silent, or slow to read.
+    Held,
+    /// Ended by the server while nothing was asked on it: silent, or idle.
+    Dismissed,
     /// Anything else: a wrong answer, an end-of-file instead of one, a client-side error.
     /// Never expected; makes the run a failure.
     Other,
@@ -27,13 +31,15 @@ pub enum Category {
 
 impl Category {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Served,
         Self::Shed,
         Self::Taken,
         Self::Refused,
         Self::Reset,
         Self::Late,
+        Self::Held,
+        Self::Dismissed,
         Self::Other,
     ];
 
@@ -47,8 +53,16 @@ impl Category {
             Self::Refused => "refused",
             Self::Reset => "reset",
             Self::Late => "late",
+            Self::Held => "held",
+            Self::Dismissed => "dismissed",
             Self::Other => "other",
         }
+    }
+
+    /// Whether it wanted an answer and got none.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Served | Self::Shed | Self::Held | Self::Dismissed)
     }
 }
 
@@ -82,10 +96,11 @@ impl Tally {
         self.0.values().sum()
     }
 
-    /// Those that wanted an answer and got none: all but served and shed.
+    /// Those that wanted an answer and got none.
     #[must_use]
     pub fn failed(&self) -> u64 {
-        self.sum() - self.of(Category::Served) - self.of(Category::Shed)
+        let failures = self.0.iter().filter(|(category, _)| category.is_failure());
+        failures.map(|(_, count)| count).sum()
     }
 }
 

@@ -57,6 +57,8 @@ pub(super) struct Connection {
     bytes: [u8; ANSWER_MAX],
     filled: usize,
     answer: Option<Answer>,
+    /// Requests so far.
+    asked: u32,
     /// Kept open with nothing out on it: it cannot be late.
     pub(super) idle: bool,
     /// When its life (or its current request) began.
@@ -72,19 +74,7 @@ impl Connection {
         request: Cow<'static, [u8]>,
     ) -> io::Result<Self> {
         let since = Instant::now();
-        let kind = Type::STREAM.nonblocking().cloexec();
-        let socket = Socket::new(Domain::IPV4, kind, Some(Protocol::TCP))?;
-        // The port is chosen at connect, when the kernel knows the whole tuple.
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number % SOURCES);
-        socket.bind(&SocketAddrV4::new(source, 0).into())?;
-        socket.set_linger(Some(Duration::ZERO))?;
-        match socket.connect(&target.into()) {
-            Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
-                return Err(error);
-            }
-            _ => {}
-        }
+        let socket = connect(target, number)?;
         let bytes = [0; ANSWER_MAX];
         Ok(Self {
             socket,
@@ -94,18 +84,32 @@ impl Connection {
             bytes,
             filled: 0,
             answer: None,
+            asked: 1,
             idle: false,
             since,
         })
     }
 
+    /// Sends another request on this connection.
+    pub(super) fn ask(&mut self, request: Cow<'static, [u8]>) -> Progress {
+        self.request = request;
+        self.again()
+    }
+
     /// Sends the same request again on this connection.
     pub(super) fn again(&mut self) -> Progress {
         self.since = Instant::now();
+        self.asked += 1;
+        self.idle = false;
         self.sent = 0;
         self.filled = 0;
         self.answer = None;
         self.send()
+    }
+
+    /// Requests so far, the one that is out included.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked
     }
 
     /// Whether it waits to write (else to read).
@@ -188,6 +192,22 @@ impl Connection {
                 Err(error) => return Progress::Ended(end_of(&error)),
             }
         }
+    }
+}
+
+/// Begins to connect from the `number`-th source address, without waiting. Dropping the socket resets
+/// the connection: no `TIME_WAIT`.
+pub(super) fn connect(target: SocketAddrV4, number: u32) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new(Domain::IPV4, kind, Some(Protocol::TCP))?;
+    // The port is chosen at connect, when the kernel knows the whole tuple.
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + number % SOURCES);
+    socket.bind(&SocketAddrV4::new(source, 0).into())?;
+    socket.set_linger(Some(Duration::ZERO))?;
+    match socket.connect(&target.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => Err(error),
+        _ => Ok(socket),
     }
 }
 

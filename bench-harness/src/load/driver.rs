@@ -23,6 +23,7 @@ pub(super) struct Driver {
     epoll: rustix::fd::OwnedFd,
     connections: Vec<Option<Box<Connection>>>,
     events: Vec<epoll::Event>,
+    deadline: Duration,
     opened: u32,
     looked: Instant,
 }
@@ -30,7 +31,13 @@ pub(super) struct Driver {
 impl Driver {
     /// An empty one.
     pub(super) fn new() -> io::Result<Self> {
+        Self::with_deadline(DEADLINE)
+    }
+
+    /// An empty one in which a request is *late* after this long.
+    pub(super) fn with_deadline(deadline: Duration) -> io::Result<Self> {
         Ok(Self {
+            deadline,
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             connections: Vec::new(),
             events: Vec::with_capacity(64),
@@ -59,6 +66,25 @@ impl Driver {
             self.connections.resize_with(number + 1, || None);
         }
         self.connections[number] = Some(Box::new(connection));
+        Ok(Ok(()))
+    }
+
+    /// Sends another request on the connection under `number`, which has none out; an end means that
+    /// it is over, and it stays to be taken.
+    pub(super) fn ask(
+        &mut self,
+        number: usize,
+        request: Cow<'static, [u8]>,
+    ) -> io::Result<Result<(), End>> {
+        let Some(Some(connection)) = self.connections.get_mut(number) else {
+            return Ok(Err(End::Strange));
+        };
+        if let Progress::Ended(end) = connection.ask(request) {
+            return Ok(Err(end));
+        }
+        if connection.wants_write() {
+            epoll::modify(&self.epoll, &**connection, data(number), interest(connection))?;
+        }
         Ok(Ok(()))
     }
 
@@ -106,7 +132,7 @@ impl Driver {
             for (number, connection) in self.connections.iter().enumerate() {
                 let late = connection
                     .as_ref()
-                    .is_some_and(|one| !one.idle && one.since.elapsed() > DEADLINE);
+                    .is_some_and(|one| !one.idle && one.since.elapsed() > self.deadline);
                 if late && !happened.iter().any(|(other, _)| *other == number) {
                     happened.push((number, Progress::Ended(End::TimedOut)));
                 }

@@ -9,9 +9,9 @@ use super::protocol::{Open, Order, Outcome, Slice, Trace};
 use crate::interrupt::Interrupt;
 use crate::process::{Guarded, Program};
 
-/// Longest the load process may be silent beyond what an order takes: its own deadline per
-/// connection (10 s) and a margin.
-const SILENCE: Duration = Duration::from_secs(30);
+/// Longest the load process may be silent beyond what an order takes: its own deadline (10 s) to gather
+/// who is there beside, for a request to wait for a connection, on it, and to dismiss, and a margin.
+const SILENCE: Duration = Duration::from_secs(50);
 
 /// Longest it may take to open connections one by one: 10,000 take 3 s on a quiet machine.
 const HOLDING: Duration = Duration::from_secs(120);
@@ -96,7 +96,7 @@ impl Handle {
         }
     }
 
-    /// An open-loop order that lasts `length`; meanwhile `meanwhile` is called, which says when
+    /// A trace that lasts `length`; meanwhile `meanwhile` is called, which says when
     /// it wants to be called next (never, if `None`).
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
@@ -50,15 +51,99 @@ pub enum Order {
         /// Closed and opened at a time.
         step: u32,
     },
-    /// Open loop: each arrival at its time, come what may.
+    /// The requests of a trace.
     Trace {
         /// The server.
         target: SocketAddrV4,
         /// In order of time.
         arrivals: Vec<Arrival>,
+        /// When each is sent.
+        #[serde(default)]
+        pace: Pace,
+        /// What carries them.
+        #[serde(default)]
+        connections: Connections,
+        /// Who else is connected.
+        #[serde(default)]
+        beside: Beside,
         /// Whether workers are killed meanwhile: an end without an answer then is *taken*.
         kills: bool,
     },
+}
+
+impl Order {
+    /// A trace in open loop, with a connection for each request and nobody else connected.
+    #[must_use]
+    pub fn trace(target: SocketAddrV4, arrivals: Vec<Arrival>, kills: bool) -> Self {
+        let (pace, connections, beside) = Default::default();
+        Self::Trace { target, arrivals, pace, connections, beside, kills }
+    }
+}
+
+/// When the requests of a trace are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pace {
+    /// Open loop: each at its time, come what may, and its latency is counted from there.
+    #[default]
+    Open,
+    /// Closed loop: the next when one ends, whatever its time; latencies hide what a stall keeps
+    /// from being sent.
+    Closed {
+        /// Requests outstanding at any time.
+        clients: NonZeroU32,
+        /// Begins the trace again until so long has passed; without it, it is played once.
+        length_us: Option<u64>,
+    },
+}
+
+/// What carries the requests of a trace.
+///
+/// In a scenario file: `connections = "fresh"` or
+/// `connections = { kept = { number = 64, requests = 100 } }`, with `share = 0.5` for a mix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Connections {
+    /// Each request has a connection of its own.
+    #[default]
+    Fresh,
+    /// Kept connections; a request goes to the one that has been free for longest, and if none is
+    /// it waits for one, which its latency tells.
+    Kept(Kept),
+}
+
+/// Kept connections.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    /// How many; in a closed loop that of its clients counts.
+    pub number: NonZeroU32,
+    /// Requests on each; then a fresh one takes its place.
+    pub requests: NonZeroU32,
+    /// The part of all requests that they carry, 0 to 1; each of the others has a connection of its
+    /// own.
+    #[serde(default = "all")]
+    pub share: f64,
+}
+
+/// The share of all.
+fn all() -> f64 {
+    1.0
+}
+
+/// Connections that are there beside the requests, from before the first until after the last.
+///
+/// In a scenario file: `beside = { idle = 1000, silent = 4, slow = 2 }`. One that the server ends is
+/// replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Beside {
+    /// Answered once, and kept without another request.
+    pub idle: u32,
+    /// Connected, and never a byte sent.
+    pub silent: u32,
+    /// Ask for a large answer, wait, and read it piece by piece; then once more.
+    pub slow: u32,
 }
 
 /// One request of an open-loop trace.
@@ -144,23 +229,47 @@ pub struct Open {
     pub made: u64,
 }
 
-/// An open-loop block.
+/// A trace that was played.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// CPU time of the load process.
     pub cpu_ns: u64,
+    /// How long it took, in microseconds.
+    #[serde(default)]
+    pub wall_us: u64,
     /// When it began, in microseconds of the clock that all processes share.
     pub start_us: u64,
-    /// One per arrival, in order of arrival.
+    /// One per request, in the order in which they were due (or sent).
     pub records: Vec<Record>,
+    /// Every connection that was made, by how it ended: those of the requests and those beside.
+    #[serde(default)]
+    pub connections: Tally,
+    /// How many were made.
+    #[serde(default)]
+    pub made: u64,
+    /// Requests that were sent once more, because the server had just ended the idle connection that
+    /// was to carry them.
+    #[serde(default)]
+    pub retried: u64,
 }
 
-/// What became of one arrival.
+impl Trace {
+    /// Requests by how they ended. A request that no kept connection was free for in time is *late*
+    /// and has none.
+    #[must_use]
+    pub fn requests(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.records.iter().for_each(|record| tally.count(record.category));
+        tally
+    }
+}
+
+/// What became of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// How late the generator sent it.
     pub lag_us: u64,
-    /// From the *intended* time to the end.
+    /// From the *intended* time to the end; in a closed loop from when it was sent.
     pub latency_us: u64,
     /// The work as the server measured it, if it answered.
     pub service_us: Option<u64>,

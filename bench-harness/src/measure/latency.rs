@@ -11,6 +11,67 @@ pub const BEYOND_MIN: f64 = 30.0;
 /// Longer latencies count as this: ten minutes, far beyond the load process's deadline.
 const LONGEST_NS: u64 = 600_000_000_000;
 
+/// Latencies in nanoseconds, to three digits.
+#[derive(Clone, Debug)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LONGEST_NS, 3);
+        Self(histogram.expect("the bounds and three significant digits are within its limits"))
+    }
+}
+
+impl Latencies {
+    /// Of these samples.
+    #[must_use]
+    pub fn of(samples_ns: impl IntoIterator<Item = u64>) -> Self {
+        let mut latencies = Self::default();
+        samples_ns.into_iter().for_each(|sample| latencies.add(sample));
+        latencies
+    }
+
+    /// One more.
+    pub fn add(&mut self, sample_ns: u64) {
+        self.0.saturating_record(sample_ns);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value below which the fraction `quantile` lies.
+    #[must_use]
+    pub fn at(&self, quantile: f64) -> u64 {
+        self.0.value_at_quantile(quantile)
+    }
+
+    /// What a report says of them.
+    #[must_use]
+    pub fn summary(&self) -> Latency {
+        let at = |quantile: f64| {
+            enough(self.len(), quantile).then(|| to_f64(self.at(quantile)) / 1000.0)
+        };
+        let some = |value_ns: f64| (!self.is_empty()).then_some(value_ns / 1000.0);
+        Latency {
+            samples: self.len(),
+            p50_us: at(0.5),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            mean_us: some(self.0.mean()),
+            deviation_us: some(self.0.stdev()),
+        }
+    }
+}
+
 /// Latency percentiles in microseconds; `None` where too few samples lie beyond.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
@@ -22,22 +83,20 @@ pub struct Latency {
     pub p99_us: Option<f64>,
     /// One in a thousand was above.
     pub p999_us: Option<f64>,
+    /// Their mean.
+    #[serde(default)]
+    pub mean_us: Option<f64>,
+    /// Their standard deviation: what a closed loop shows of a tail, its mean being given by the
+    /// number of clients.
+    #[serde(default)]
+    pub deviation_us: Option<f64>,
 }
 
 impl Latency {
-    /// Percentiles of latencies in nanoseconds, to three digits.
+    /// Of latencies in nanoseconds.
     #[must_use]
     pub fn of(samples_ns: impl IntoIterator<Item = u64>) -> Self {
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST_NS, 3)
-            .expect("the bounds and three significant digits are within its limits");
-        for sample in samples_ns {
-            histogram.saturating_record(sample);
-        }
-        let at = |quantile: f64| {
-            enough(histogram.len(), quantile)
-                .then(|| to_f64(histogram.value_at_quantile(quantile)) / 1000.0)
-        };
-        Self { samples: histogram.len(), p50_us: at(0.5), p99_us: at(0.99), p999_us: at(0.999) }
+        Latencies::of(samples_ns).summary()
     }
 }
 
@@ -86,5 +145,13 @@ mod tests {
         assert!((latency.p50_us.unwrap() / 5_000.0 - 1.0).abs() < 0.002, "{latency:?}");
         assert!((latency.p99_us.unwrap() / 9_900.0 - 1.0).abs() < 0.002, "{latency:?}");
         assert_eq!(latency.p999_us, None);
+    }
+
+    #[test]
+    fn mean_and_deviation_are_those_of_the_samples() {
+        let latency = Latency::of([2, 4, 4, 4, 5, 5, 7, 9].map(|ms| ms * 1_000_000));
+        assert!((latency.mean_us.unwrap() / 5_000.0 - 1.0).abs() < 0.002, "{latency:?}");
+        assert!((latency.deviation_us.unwrap() / 2_000.0 - 1.0).abs() < 0.002, "{latency:?}");
+        assert_eq!(Latency::of([]).mean_us, None);
     }
 }

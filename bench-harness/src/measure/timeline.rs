@@ -1,0 +1,115 @@
+//! What happened when in a run with faults: who was due, who failed, who waited, what was done.
+
+use std::time::Duration;
+
+use crate::load::category::Category;
+use crate::load::protocol::{Arrival, Trace};
+use crate::measure::latency::to_f64;
+use crate::report::Moment;
+
+/// Moments of a run: enough to see a stall of a hundredth of it, few enough to draw.
+const MOMENTS: u32 = 150;
+
+/// Something that was done to the workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deed {
+    /// When, in microseconds of the clock that all processes share.
+    pub at_us: u64,
+    /// What, in a word or two.
+    pub what: String,
+}
+
+/// A run of `length` in moments of the same length. Requests belong to the moment in which they were
+/// due, deeds to the one in which they were done; several at once are counted.
+#[must_use]
+pub fn moments(
+    arrivals: &[Arrival],
+    trace: &Trace,
+    length: Duration,
+    deeds: &[Deed],
+) -> Vec<Moment> {
+    let each_us = u64::try_from((length / MOMENTS).as_micros()).unwrap_or(u64::MAX).max(1);
+    let mut moments: Vec<Moment> = (0..u64::from(MOMENTS))
+        .map(|index| Moment { at_s: to_f64(index * each_us) / 1e6, ..Moment::default() })
+        .collect();
+    let index = |at_us: u64| usize::try_from(at_us / each_us).unwrap_or(usize::MAX);
+    for (arrival, record) in arrivals.iter().zip(&trace.records) {
+        let Some(moment) = moments.get_mut(index(arrival.at_us)) else { continue };
+        moment.due += 1;
+        if record.category == Category::Served {
+            let latency_ms = to_f64(record.latency_us) / 1e3;
+            moment.worst_ms = Some(moment.worst_ms.map_or(latency_ms, |ms| ms.max(latency_ms)));
+        } else {
+            moment.failed += u64::from(record.category.is_failure());
+        }
+    }
+    let mut done: Vec<Vec<(&str, u32)>> = vec![Vec::new(); moments.len()];
+    for deed in deeds {
+        let Some(at_us) = deed.at_us.checked_sub(trace.start_us) else { continue };
+        let Some(done) = done.get_mut(index(at_us)) else { continue };
+        match done.iter_mut().find(|(what, _)| *what == deed.what) {
+            Some((_, times)) => *times += 1,
+            None => done.push((&deed.what, 1)),
+        }
+    }
+    for (moment, done) in moments.iter_mut().zip(done) {
+        let words = done.iter().map(|&(what, times)| match times {
+            1 => what.to_owned(),
+            times => format!("{times} × {what}"),
+        });
+        let words = words.collect::<Vec<_>>().join(", ");
+        moment.done = (!words.is_empty()).then_some(words);
+    }
+    moments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::protocol::{Handler, Record};
+
+    #[test]
+    fn requests_and_deeds_are_in_their_moments() {
+        let arrival = |at_us| Arrival { at_us, service_us: 1, handler: Handler::Sleeps };
+        let record = |latency_us, category| Record {
+            lag_us: 0,
+            latency_us,
+            service_us: None,
+            worker: None,
+            taken_us: None,
+            after_ns: None,
+            category,
+        };
+        let arrivals = [0, 99_999, 100_000, 250_000, 20_000_000].map(arrival);
+        let records = vec![
+            record(7_000, Category::Served),
+            record(9_000, Category::Served),
+            record(5_000_000, Category::Taken),
+            record(8_000, Category::Shed),
+            record(1, Category::Served),
+        ];
+        let trace = Trace { start_us: 1_000, records, ..Trace::default() };
+        let deed = |at_us, what: &str| Deed { at_us, what: what.to_owned() };
+        let deeds = [
+            deed(500, "before it began"),
+            deed(101_000, "killed"),
+            deed(111_000, "killed"),
+            deed(121_000, "stopped"),
+        ];
+        let moments = moments(&arrivals, &trace, Duration::from_secs(15), &deeds);
+        assert_eq!(moments.len(), 150);
+        let seen: Vec<_> = moments[..3]
+            .iter()
+            .map(|one| (one.at_s, one.due, one.failed, one.worst_ms, one.done.as_deref()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (0.0, 2, 0, Some(9.0), None),
+                (0.1, 1, 1, None, Some("2 × killed, stopped")),
+                (0.2, 1, 0, None, None),
+            ]
+        );
+        assert_eq!(moments[3..].iter().map(|one| one.due).sum::<u64>(), 0);
+    }
+}
