@@ -32,8 +32,10 @@ pub enum Command {
     Serve(Serve),
     /// List strategies, scenarios and apps, one line each.
     List,
-    /// Render a saved result again.
+    /// Render saved results again.
     Report(Report),
+    /// Compare two saved results of one machine: what changed by more than the noise.
+    Diff(Diff),
     /// The load process of `compare`: orders on stdin, outcomes on stdout.
     #[command(hide = true)]
     Load(Load),
@@ -86,12 +88,27 @@ pub struct Compare {
     /// Rounds per scenario, however long they take. [default: as many as fit the time]
     #[arg(long, value_name = "N")]
     pub reps: Option<NonZeroU32>,
-    /// Also save the result here.
-    #[arg(long, value_name = "FILE")]
+    /// What else is made of the result.
+    #[command(flatten)]
+    pub outputs: Outputs,
+}
+
+/// Outputs of a result, all made from its JSON alone. Without FILE they go to standard output,
+/// instead of the tables for a terminal.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Outputs {
+    /// As JSON, from which `report` makes the others again; described in schema.json.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
     pub json: Option<PathBuf>,
-    /// Print Markdown instead of terminal tables.
-    #[arg(long)]
-    pub markdown: bool,
+    /// As CSV, one line for each figure.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub csv: Option<PathBuf>,
+    /// As Markdown.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub markdown: Option<PathBuf>,
+    /// As one HTML page with drawings, which needs no network.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub html: Option<PathBuf>,
 }
 
 impl Compare {
@@ -187,11 +204,49 @@ fn workers(text: &str) -> Result<NonZeroU32, String> {
 /// Arguments of `report`.
 #[derive(Args, Clone, Debug)]
 pub struct Report {
-    /// A result saved by `compare --json`.
+    /// Results saved by `compare --json`; several are shown one after the other.
     #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Print Markdown instead of terminal tables.
+    pub files: Vec<PathBuf>,
+    /// What is made of them.
+    #[command(flatten)]
+    pub outputs: Outputs,
+}
+
+impl Report {
+    /// The arguments as they are meant: what stands behind `--html`, `--csv` or `--markdown` and is
+    /// called `.json` is a result to be read, not a file to be written.
+    ///
+    /// # Errors
+    /// There is nothing to read.
+    pub fn as_meant(mut self) -> Result<Self, String> {
+        let Outputs { json: _, csv, markdown, html } = &mut self.outputs;
+        for output in [csv, markdown, html] {
+            if output.as_ref().is_some_and(|file| file.extension().is_some_and(|end| end == "json"))
+            {
+                self.files.extend(output.replace("-".into()));
+            }
+        }
+        if self.files.is_empty() {
+            return Err("name a FILE saved by `compare --json`".to_owned());
+        }
+        Ok(self)
+    }
+}
+
+/// Arguments of `diff`.
+#[derive(Args, Clone, Debug)]
+pub struct Diff {
+    /// A result saved by `compare --json`.
+    #[arg(value_name = "OLD")]
+    pub old: PathBuf,
+    /// A later one, of the same machine and settings.
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// As JSON instead of tables.
     #[arg(long)]
+    pub json: bool,
+    /// As Markdown instead of tables.
+    #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
 }
 
@@ -236,7 +291,16 @@ pub struct BaselineWorker {
 
 /// What a worker runs.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum, serde::Serialize, serde::Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
@@ -324,6 +388,25 @@ mod tests {
         let wrong = check("--runtime blocking --scenarios keep-alive");
         assert!(wrong.starts_with("scenario keep-alive cannot run on blocking; "), "{wrong}");
         assert!(error_of("x compare --seeds 2 --reps 2").contains("--reps"));
+    }
+
+    #[test]
+    fn a_result_behind_an_output_option_is_read() {
+        let report = |line: &str| {
+            let line = format!("x report {line}");
+            let Command::Report(report) = Cli::try_parse_from(line.split(' ')).unwrap().command
+            else {
+                panic!("report was asked for");
+            };
+            report.as_meant().map(|report| (report.files, report.outputs.html))
+        };
+        let (result, page, printed): (PathBuf, PathBuf, PathBuf) =
+            ("a.json".into(), "a.html".into(), "-".into());
+        let meant = Ok((vec![result.clone()], Some(printed)));
+        assert_eq!(report("--html a.json"), meant);
+        assert_eq!(report("a.json --html"), meant);
+        assert_eq!(report("a.json --html a.html"), Ok((vec![result], Some(page))));
+        assert!(report("--html a.html").is_err() && report("--json a.json").is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The commands: from the command line to what is done, and from what happened to an exit status.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -9,7 +9,9 @@ use crate::cli::{self, Cli, Command};
 use crate::contestant::{self, BASELINE};
 use crate::interrupt::Interrupted;
 use crate::registry::Registry;
-use crate::report::{Report, markdown, saved, terminal};
+use crate::report::diff::Diff;
+use crate::report::outputs::print;
+use crate::report::saved;
 use crate::scenario::builtin;
 use crate::serve::Usage;
 use crate::{baseline, compare, list, load, serve};
@@ -23,7 +25,8 @@ pub fn main(registry: &Registry) -> ExitCode {
     log_to_stderr();
     let outcome = match command {
         Command::Compare(arguments) => run_compare(&arguments, registry),
-        Command::Report(arguments) => render(&arguments),
+        Command::Report(arguments) => render(arguments),
+        Command::Diff(arguments) => run_diff(&arguments),
         Command::Load(arguments) => done(load::run(&arguments)),
         Command::Baseline(arguments) => done(baseline::run(&arguments)),
         Command::BaselineWorker(arguments) => done(baseline::run_worker(&arguments)),
@@ -85,12 +88,9 @@ fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<
     let against = arguments.against.as_ref().map_or_else(|| BASELINE.to_owned(), label);
     let contestants = contestant::select(&registry.contestants(), &wanted, &against)
         .map_err(|error| Usage(error.to_string()))?;
+    arguments.outputs.check()?;
     let report = compare::run(arguments, &scenarios, &contestants)?;
-    // Saved first: printing may fail, and the figures took minutes.
-    if let Some(path) = &arguments.json {
-        saved::save(&report, path)?;
-    }
-    print(&report, arguments.markdown)?;
+    arguments.outputs.write(std::slice::from_ref(&report), true)?;
     Ok(if report.interrupted.is_some() {
         ExitCode::from(INTERRUPTED)
     } else if report.failures().next().is_none() {
@@ -110,16 +110,23 @@ fn registry_label(registry: &Registry, label: &str) -> String {
     }
 }
 
-fn render(arguments: &cli::Report) -> anyhow::Result<ExitCode> {
-    print(&saved::load(&arguments.file)?, arguments.markdown)?;
+fn render(arguments: cli::Report) -> anyhow::Result<ExitCode> {
+    let arguments = arguments.as_meant().map_err(Usage)?;
+    let loaded = arguments.files.iter().map(|file| saved::load(file));
+    let reports = loaded.collect::<anyhow::Result<Vec<_>>>()?;
+    arguments.outputs.check()?;
+    arguments.outputs.write(&reports, arguments.outputs.is_empty())?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a report; a reader that went away (`| head`) is not an error.
-fn print(report: &Report, as_markdown: bool) -> anyhow::Result<()> {
-    let text = if as_markdown { markdown::render(report) } else { terminal::render(report) };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
+fn run_diff(arguments: &cli::Diff) -> anyhow::Result<ExitCode> {
+    let diff = Diff::of(&saved::load(&arguments.old)?, &saved::load(&arguments.new)?)?;
+    print(&if arguments.json {
+        diff.json()?
+    } else if arguments.markdown {
+        diff.markdown()
+    } else {
+        diff.terminal()
+    })?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@
 //!                                          └─► held    (thousands of connections that stay)
 //!    slices, blocks, held ─► server  (a contestant as a child process)
 //!                         ─► load    (the client as a child process)
-//!                         ─► measure, ideal ─► report ─► terminal, Markdown, JSON
+//!                         ─► measure, ideal ─► report ─► terminal, Markdown, CSV, HTML, JSON
 //! ```
 //!
 //! Every server is a child process and so is the client; this process only starts, asks, reads

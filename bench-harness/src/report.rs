@@ -1,14 +1,21 @@
 //! The result of a comparison: one versioned structure, from which every output is made.
 
 pub mod caution;
+pub mod csv;
+pub mod diff;
+pub mod flat;
 pub mod grid;
+pub mod html;
 pub mod machine;
 pub mod markdown;
+pub mod outputs;
 pub mod reading;
 pub mod saved;
+pub mod schema;
 pub mod tables;
 pub mod terminal;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Runtime;
@@ -23,12 +30,12 @@ pub use caution::Caution;
 use machine::Machine;
 
 /// The name and version of this structure as JSON.
-pub const SCHEMA: &str = "forkherd-bench/1";
+pub const SCHEMA: &str = "forkherd-bench/2";
 
 /// A whole comparison.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// [`SCHEMA`].
+    /// The name and version of this structure: `forkherd-bench/2`.
     pub schema: String,
     /// The version of this program.
     pub version: String,
@@ -73,7 +80,7 @@ impl Report {
 }
 
 /// One scenario and everyone who took part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scenario {
     /// Its name on the command line.
     pub name: String,
@@ -103,7 +110,7 @@ pub struct Scenario {
 }
 
 /// One contestant in one scenario.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     /// Its label.
     pub contestant: String,
@@ -194,7 +201,7 @@ pub struct Row {
 }
 
 /// A stretch of a run with faults.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
     /// When it began, in seconds from the start of the block.
     pub at_s: f64,
@@ -209,7 +216,7 @@ pub struct Moment {
 }
 
 /// One percentile over that of the ideal central queue.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tail {
     /// Which: work, load, percentile.
     pub figure: String,
@@ -240,7 +247,7 @@ impl Tail {
 }
 
 /// Open connections over workers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Held {
     /// How they were opened.
     pub how: String,
@@ -249,7 +256,7 @@ pub struct Held {
 }
 
 /// Who waited while a worker hung.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hung {
     /// How it hung.
     pub how: String,
@@ -277,7 +284,7 @@ impl Hung {
 }
 
 /// Latency percentiles over those of the ideal central queue.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ideal {
     /// At the median.
     pub p50: Option<f64>,
@@ -288,7 +295,7 @@ pub struct Ideal {
 }
 
 /// Ratios to the baseline; absent where there is none or too few samples.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ratios {
     /// Of units per second.
     pub throughput: Option<Ratio>,
@@ -306,7 +313,7 @@ pub struct Ratios {
 
 /// Kills and what they cost, each kill having an account of its own
 /// ([`accounts`](crate::accounts)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Kills {
     /// Workers killed.
     pub kills: u64,
@@ -321,7 +328,7 @@ pub struct Kills {
 }
 
 /// What was seen kill by kill.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EachKill {
     /// Connections that failed and that no kill explains: lost.
     pub unexplained: u64,

@@ -63,7 +63,7 @@ fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
 
     let saved: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-    assert_eq!(saved["schema"], "forkherd-bench/1");
+    assert_eq!(saved["schema"], "forkherd-bench/2");
     for scenario in saved["scenarios"].as_array().unwrap() {
         assert_eq!(scenario["rows"].as_array().unwrap().len(), 2);
         for row in scenario["rows"].as_array().unwrap() {

@@ -1,6 +1,7 @@
-//! What is printed, from made-up measurements: the terminal, Markdown, and the way through JSON.
+//! What is made of results, from made-up measurements: the terminal, Markdown, CSV, HTML, JSON and
+//! its schema, and the difference of two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use forkherd_bench::cli::Runtime;
@@ -8,10 +9,11 @@ use forkherd_bench::load::category::{Category, Tally};
 use forkherd_bench::measure::latency::Latency;
 use forkherd_bench::measure::ratio::{Interval, Ratio};
 use forkherd_bench::measure::share::Share;
+use forkherd_bench::report::diff::{Diff, Seen};
 use forkherd_bench::report::machine::Machine;
 use forkherd_bench::report::{
-    Caution, EachKill, Held, Hung, Ideal, Kills, Ratios, Report, Row, SCHEMA, Scenario, Tail,
-    markdown, saved, terminal,
+    Caution, EachKill, Held, Hung, Ideal, Kills, Moment, Ratios, Report, Row, SCHEMA, Scenario,
+    Tail, csv, html, markdown, saved, schema, terminal,
 };
 
 fn tally(served: u64, taken: u64) -> Tally {
@@ -72,6 +74,10 @@ fn hung() -> Row {
     }
 }
 
+fn moment(at_s: f64, failed: u64, worst_ms: Option<f64>, done: Option<&str>) -> Moment {
+    Moment { at_s, due: 100, failed, worst_ms, done: done.map(str::to_owned) }
+}
+
 fn report() -> Report {
     let baseline = Row {
         contestant: "baseline".to_owned(),
@@ -108,6 +114,26 @@ fn report() -> Report {
         after_us: Some(61.5),
         ideal: Some(Ideal { p50: Some(1.04), p99: Some(1.9), p999: None }),
         connections: tally(3_991, 9),
+        curve: vec![
+            (0.0, 4_010.0),
+            (50.0, 4_321.0),
+            (90.0, 9_000.0),
+            (99.0, 19_000.0),
+            (99.99, 40_000.0),
+        ],
+        ideal_curve: vec![
+            (0.0, 4_000.0),
+            (50.0, 4_155.0),
+            (90.0, 8_000.0),
+            (99.0, 10_000.0),
+            (99.99, 20_000.0),
+        ],
+        timeline: vec![
+            moment(0.0, 0, Some(6.5), None),
+            moment(0.1, 9, Some(45.0), Some("a worker killed")),
+            moment(0.2, 0, None, None),
+            moment(0.3, 0, Some(7.25), Some("a worker killed")),
+        ],
         kills: Some(Kills {
             kills: 12,
             in_service: 8,
@@ -177,7 +203,11 @@ fn check(name: &str, text: &str) {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(path, text).unwrap();
     } else {
-        assert_eq!(text, std::fs::read_to_string(path).unwrap(), "{text}");
+        assert!(
+            std::fs::read_to_string(path).is_ok_and(|shown| shown == text),
+            "{name} differs; write it by UPDATE_SNAPSHOTS=1 cargo test -p forkherd-bench --test \
+             report, and look at the difference:\n{text}"
+        );
     }
 }
 
@@ -189,14 +219,206 @@ fn the_terminal_shows_every_figure_within_100_columns() {
 }
 
 #[test]
+fn long_labels_and_every_column_at_once_fit_a_terminal_too() {
+    let mut report = report();
+    report.against = "nginx with the configuration of the front door, two workers".to_owned();
+    let full = Row {
+        contestant: report.against.clone(),
+        ideal: Some(Ideal { p50: Some(123.45), p99: Some(123.45), p999: Some(123.45) }),
+        ratios: Ratios {
+            throughput: ratio(123.45, 123.45, 123.45),
+            cpu_server: ratio(123.45, 123.45, 123.45),
+            cpu_both: ratio(123.45, 123.45, 123.45),
+            ..Ratios::default()
+        },
+        ..report.scenarios[0].rows[0].clone()
+    };
+    let bare = Row { contestant: "reuseport:hash:bare".to_owned(), ..full.clone() };
+    report.scenarios[0].rows.extend([full, bare]);
+    for scenario in &mut report.scenarios {
+        for row in scenario.rows.iter_mut().filter(|row| row.contestant == "handoff") {
+            row.contestant = "a".repeat(70);
+        }
+    }
+    let text = terminal::render(&report);
+    assert!(text.lines().all(|line| line.chars().count() <= terminal::WIDTH), "{text}");
+    for words in ["p99.9/ideal", "Jain", "reuseport:hash:bare", "nginx with the configu…"] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+}
+
+#[test]
 fn markdown_shows_the_same() {
     check("markdown.md", &markdown::render(&report()));
+}
+
+#[test]
+fn csv_has_a_line_for_each_figure() {
+    let text = csv::render(&[report()]).unwrap();
+    check("figures.csv", &text);
+    let twice = csv::render(&[report(), report()]).unwrap();
+    assert_eq!(twice.lines().count(), 2 * text.lines().count() - 1);
+}
+
+#[test]
+fn html_shows_everything_on_one_page() {
+    check("page.html", &html::render(&[report()]));
+}
+
+/// Labels come from command lines, and results from strangers.
+#[test]
+fn html_runs_nothing_that_a_result_holds() {
+    let evil = "<script>alert('x')</script><img src=http://example.org onerror=alert(1)>\"'&";
+    let mut report = report();
+    for text in [&mut report.command, &mut report.against, &mut report.machine.model] {
+        evil.clone_into(text);
+    }
+    for scenario in &mut report.scenarios {
+        let Scenario { name, setting, unit, spread, notes, failures, .. } = scenario;
+        for text in [name, setting, unit, spread].into_iter().chain(notes).chain(failures) {
+            evil.clone_into(text);
+        }
+        scenario.cautions.push(Caution::new(evil, evil, evil));
+        for row in &mut scenario.rows {
+            evil.clone_into(&mut row.contestant);
+            row.skipped = row.skipped.take().map(|_| evil.to_owned());
+            let names = row.tails.iter_mut().map(|tail| &mut tail.figure);
+            let names = names.chain(row.held.iter_mut().map(|held| &mut held.how));
+            let names = names.chain(row.hung.iter_mut().map(|hung| &mut hung.how));
+            let names = names.chain(row.timeline.iter_mut().filter_map(|one| one.done.as_mut()));
+            names.for_each(|text| evil.clone_into(text));
+        }
+    }
+    let page = html::render(&[report]);
+    assert!(page.contains("&lt;script&gt;alert"), "it is not shown at all");
+    let usual = html::render(&[self::report()]);
+    let ours: BTreeSet<&str> = tags(&usual).collect();
+    let strange: BTreeSet<&str> = tags(&page).filter(|tag| !ours.contains(tag)).collect();
+    assert!(strange.is_empty(), "it became part of the page: {strange:?}");
+    // The one quotation mark in it would end an attribute.
+    assert!(!page.contains("alert(1)&gt;\"") && page.contains("alert(1)&gt;&quot;"));
+    for tag in ["script", "img", "iframe", "object", "embed", "base", "form"] {
+        assert!(!ours.contains(tag), "the page has {tag}");
+    }
+}
+
+/// The name of every tag.
+fn tags(page: &str) -> impl Iterator<Item = &str> {
+    page.split('<').skip(1).filter_map(|rest| rest.split([' ', '>', '/']).next())
 }
 
 #[test]
 fn a_report_comes_back_from_its_file_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
-    saved::save(&report(), &file).unwrap();
+    std::fs::write(&file, saved::json(&report()).unwrap()).unwrap();
     assert_eq!(saved::load(&file).unwrap(), report());
+    check("result.json", &saved::json(&report()).unwrap());
+}
+
+/// The document is made from the types; a field that is in a result and not in it would be one that
+/// the types hide.
+#[test]
+fn the_schema_names_every_field() {
+    let schema = schema::json().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema.json");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(&path, &schema).unwrap();
+    }
+    let document = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        document == schema,
+        "bench-harness/schema.json is not that of the types; write it by\n\
+         UPDATE_SNAPSHOTS=1 cargo test -p forkherd-bench --test report"
+    );
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert_eq!(schema["$id"], SCHEMA);
+    let mut described = BTreeMap::new();
+    properties(&schema, &mut described);
+    let mut used = BTreeMap::new();
+    fields(&serde_json::to_value(report()).unwrap(), &mut used);
+    assert!(used.len() > 40, "{used:?}");
+    for name in used.keys() {
+        // Categories of connections are keys of a map.
+        let is_category = Category::ALL.iter().any(|category| category.word() == name);
+        let words = described.get(name).map(String::as_str);
+        assert!(is_category || words.is_some_and(|words| !words.is_empty()), "{name}: {words:?}");
+    }
+}
+
+/// The description of every property in a schema.
+fn properties(schema: &serde_json::Value, found: &mut BTreeMap<String, String>) {
+    if let Some(properties) = schema.get("properties").and_then(|it| it.as_object()) {
+        for (name, property) in properties {
+            let description = property.get("description").and_then(|it| it.as_str());
+            found.insert(name.clone(), description.unwrap_or_default().to_owned());
+        }
+    }
+    let parts = schema.as_object().into_iter().flatten().map(|(_, part)| part);
+    parts.for_each(|part| properties(part, found));
+}
+
+/// The name of every field in a result.
+fn fields(value: &serde_json::Value, found: &mut BTreeMap<String, ()>) {
+    if let Some(object) = value.as_object() {
+        found.extend(object.keys().map(|name| (name.clone(), ())));
+        object.values().for_each(|value| fields(value, found));
+    }
+    value.as_array().into_iter().flatten().for_each(|value| fields(value, found));
+}
+
+/// A later run: one figure of one contestant is worse, everything else as it was.
+fn later() -> Report {
+    let mut later = report();
+    later.date = "2000-01-02 00:00:00 UTC".to_owned();
+    later.seed = 8;
+    later.scenarios[0].rows[1].ratios.cpu_server = ratio(1.3, 1.25, 1.36);
+    later.scenarios[0].rows[1].ratios.throughput = ratio(0.96, 0.94, 0.99);
+    later.scenarios.pop();
+    later
+}
+
+#[test]
+fn a_difference_is_what_exceeds_the_noise() {
+    let diff = Diff::of(&report(), &later()).unwrap();
+    let seen: Vec<_> =
+        diff.beyond_noise().map(|(_, change)| (&*change.contestant, change.seen)).collect();
+    assert_eq!(seen, [("prefork:exclusive", Seen::More)]);
+    assert_eq!(diff.unmatched, ["worker-hung (blocking) is in OLD only"]);
+    let text = diff.terminal();
+    assert!(text.lines().all(|line| line.chars().count() <= terminal::WIDTH), "{text}");
+    check("diff.txt", &text);
+    check("diff.md", &diff.markdown());
+    check("diff.json", &diff.json().unwrap());
+}
+
+#[test]
+fn a_run_does_not_differ_from_itself() {
+    let diff = Diff::of(&report(), &report()).unwrap();
+    assert_eq!(diff.beyond_noise().count(), 0);
+    assert!(diff.terminal().contains("No difference seen in any of"), "{}", diff.terminal());
+}
+
+#[test]
+fn runs_that_say_nothing_about_each_other_are_refused_in_a_sentence() {
+    let refused = |change: &dyn Fn(&mut Report)| {
+        let mut other = later();
+        change(&mut other);
+        let error = Diff::of(&report(), &other).unwrap_err().to_string();
+        error.strip_prefix("these results cannot be compared: ").unwrap().to_owned()
+    };
+    let machine = refused(&|other| other.machine.cpus = 64);
+    assert_eq!(machine, r#"machine cpus: "2" in OLD, "64" in NEW"#);
+    let two = refused(&|other| {
+        other.workers = 4;
+        other.scenarios[0].setting = "What was done, with care.".to_owned();
+    });
+    assert_eq!(
+        two,
+        r#"workers: "2" in OLD, "4" in NEW; the setting of short-connections (blocking): "in words." in OLD, "with care." in NEW"#
+    );
+    let yardstick = refused(&|other| other.against = "prefork".to_owned());
+    assert!(yardstick.starts_with("the yardstick: "), "{yardstick}");
+    let nothing = refused(&|other| other.scenarios.clear());
+    assert_eq!(nothing, "they have no scenario in common");
 }

@@ -4,6 +4,7 @@
 //! latency over own work, in which every request counts alike; and the same of what would have been
 //! ideal. The first tenth is warm-up and left out.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::curve;
@@ -21,7 +22,7 @@ pub const WARM_UP: usize = 10;
 const ONE: u64 = 1_000;
 
 /// Percentiles of latency over own work; `None` where too few samples lie beyond.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Slowdown {
     /// Half were below.
     pub p50: Option<f64>,

@@ -1,12 +1,13 @@
 //! How honest the generator was: what its own lateness and cost may have added.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::latency::{Latencies, to_f64};
 use crate::load::protocol::Trace;
 
 /// How late the generator sent requests, and what it took of the machine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Generator {
     /// Half of the requests were sent less late than this, in microseconds.
     pub lag_p50_us: f64,

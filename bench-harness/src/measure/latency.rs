@@ -1,6 +1,7 @@
 //! Percentiles, and the rule that a percentile needs samples beyond it.
 
 use hdrhistogram::Histogram;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ratio::select;
@@ -73,7 +74,7 @@ impl Latencies {
 }
 
 /// Latency percentiles in microseconds; `None` where too few samples lie beyond.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Latency {
     /// How many latencies there were.
     pub samples: u64,

@@ -6,6 +6,7 @@
 
 use rand::Rng;
 use rand::rngs::SmallRng;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::latency::{enough, to_f64};
@@ -24,7 +25,7 @@ const RESAMPLES: usize = 1_000;
 const PERCENTILE_WORK: usize = 10_000_000;
 
 /// A ratio to the baseline: below 1 is less than the baseline's.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Ratio {
     /// The figure.
     pub value: f64,
@@ -33,7 +34,7 @@ pub struct Ratio {
 }
 
 /// A 95 % interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Interval {
     /// 2.5 % lie below.
     pub low: f64,

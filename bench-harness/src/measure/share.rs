@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::latency::to_f64;
@@ -10,7 +11,7 @@ use super::latency::to_f64;
 ///
 /// Even is not good in itself: an ideal shared queue is a little uneven, and round robin is
 /// perfectly even with a bad tail. It matters for connections that stay.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Share {
     /// By worker, in order of slot.
     pub per_worker: Vec<u64>,

@@ -1,5 +1,7 @@
 //! A table of strings, before it is decided how it looks.
 
+use std::ops::Range;
+
 /// A heading and rows, the first column being names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grid {
@@ -10,6 +12,9 @@ pub struct Grid {
     /// As many cells as heads in each.
     pub rows: Vec<Vec<String>>,
 }
+
+/// Longer names are shortened on a terminal.
+const NAME_MAX: usize = 34;
 
 /// What is printed where there is no figure.
 pub const NONE: &str = "–";
@@ -42,25 +47,27 @@ impl Grid {
         self.head.len() < 2 || self.rows.is_empty()
     }
 
-    /// Aligned columns for a terminal: names to the left, figures to the right.
+    /// Aligned columns for a terminal: names to the left, figures to the right. What does not fit
+    /// into `width` columns stands below, beside the names once more; a very long name is
+    /// shortened in its middle.
     #[must_use]
-    pub fn aligned(&self) -> String {
-        let width = |column: usize| {
-            std::iter::once(&self.head)
-                .chain(&self.rows)
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+    pub fn aligned(&self, width: usize) -> String {
+        let lines = || std::iter::once(&self.head).chain(&self.rows);
+        let name = |row: &[String]| short(&row[0], NAME_MAX);
+        let names = lines().map(|row| name(row).chars().count()).max().unwrap_or_default();
+        let widest = |column: usize| lines().map(|row| row[column].chars().count()).max();
+        let widths: Vec<usize> =
+            (0..self.head.len()).map(|column| widest(column).unwrap_or_default()).collect();
         let mut text = String::new();
-        for row in std::iter::once(&self.head).chain(&self.rows) {
-            let mut line = format!("  {:<1$}", row[0], widths[0]);
-            for (cell, width) in row.iter().zip(&widths).skip(1) {
-                line.push_str(&format!("  {cell:>width$}"));
+        for columns in fitting(&widths[1..], width.saturating_sub(2 + names)) {
+            for row in lines() {
+                let mut line = format!("  {:<names$}", name(row));
+                for column in columns.clone() {
+                    line.push_str(&format!("  {:>1$}", row[1 + column], widths[1 + column]));
+                }
+                text.push_str(line.trim_end());
+                text.push('\n');
             }
-            text.push_str(line.trim_end());
-            text.push('\n');
         }
         text
     }
@@ -68,7 +75,11 @@ impl Grid {
     /// A Markdown table.
     #[must_use]
     pub fn markdown(&self) -> String {
-        let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+        let escaped = |cell: &String| cell.replace('|', "\\|").replace('<', "&lt;");
+        let line = |cells: &[String]| {
+            let cells: Vec<String> = cells.iter().map(escaped).collect();
+            format!("| {} |\n", cells.join(" | "))
+        };
         let mut text = line(&self.head);
         text.push_str("|---");
         text.push_str(&"|--:".repeat(self.head.len() - 1));
@@ -78,6 +89,36 @@ impl Grid {
         }
         text
     }
+}
+
+/// Runs of columns, each as long as fits into `room` with two spaces before each column. One that
+/// does not fit at all stands alone.
+fn fitting(widths: &[usize], room: usize) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    let mut used = 0;
+    for (column, width) in widths.iter().enumerate() {
+        used += 2 + width;
+        match runs.last_mut() {
+            Some(run) if used <= room => run.end = column + 1,
+            _ => {
+                runs.push(column..column + 1);
+                used = 2 + width;
+            }
+        }
+    }
+    runs
+}
+
+/// A label that fits into `most` characters: of a longer one the middle is left out.
+#[must_use]
+pub fn short(label: &str, most: usize) -> String {
+    let count = label.chars().count();
+    if count <= most {
+        return label.to_owned();
+    }
+    let (head, tail) = (most * 2 / 3, most - most * 2 / 3 - 1);
+    let of = |skip, take| label.chars().skip(skip).take(take).collect::<String>();
+    format!("{}…{}", of(0, head), of(count - tail, tail))
 }
 
 #[cfg(test)]
@@ -94,7 +135,31 @@ mod tests {
 
     #[test]
     fn empty_columns_are_left_out_and_figures_stand_to_the_right() {
-        assert_eq!(grid().aligned(), "  who  figure\n  a         1\n  bcd       –\n");
+        assert_eq!(grid().aligned(100), "  who  figure\n  a         1\n  bcd       –\n");
+    }
+
+    #[test]
+    fn what_does_not_fit_stands_below() {
+        let rows = vec![vec!["a".repeat(40), "1".to_owned(), "2".to_owned(), "3".to_owned()]];
+        let grid = Grid::of("t", &["who", "one", "two", "three"], rows);
+        let text = grid.aligned(48);
+        assert!(text.lines().all(|line| line.chars().count() <= 48), "{text}");
+        let heads: Vec<Vec<&str>> =
+            text.lines().step_by(2).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(heads, [vec!["who", "one", "two"], vec!["who", "three"]]);
+        assert_eq!(fitting(&[5, 50, 5], 20), [0..1, 1..2, 2..3]);
+    }
+
+    #[test]
+    fn a_long_label_keeps_both_ends() {
+        assert_eq!(short("reuseport", 9), "reuseport");
+        assert_eq!(short("an-external-server", 10), "an-ext…ver");
+    }
+
+    #[test]
+    fn a_label_breaks_no_markdown_table() {
+        let grid = Grid::of("t", &["who", "n"], vec![vec!["a|<b>".to_owned(), "1".to_owned()]]);
+        assert!(grid.markdown().ends_with("| a\\|&lt;b> | 1 |\n"));
     }
 
     #[test]

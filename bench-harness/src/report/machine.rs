@@ -4,10 +4,11 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sys::utsname::uname;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The machine, as far as a reader needs it to judge the figures.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     /// System name and release.
     pub kernel: String,

@@ -5,9 +5,27 @@ use super::{Hung, Report, Row, Scenario, Tail};
 use crate::contestant::BASELINE;
 use crate::measure::ratio::{Ratio, Verdict};
 
+/// What a contestant's figures say in a scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The scenario.
+    pub scenario: String,
+    /// The contestant.
+    pub contestant: String,
+    /// What is said, without a full stop.
+    pub said: String,
+}
+
 /// Sentences about a report, scenario by scenario.
 #[must_use]
 pub fn sentences(report: &Report) -> Vec<String> {
+    let sentence = |one: Reading| format!("{}, {}: {}.", one.scenario, one.contestant, one.said);
+    readings(report).into_iter().map(sentence).collect()
+}
+
+/// The same in parts.
+#[must_use]
+pub fn readings(report: &Report) -> Vec<Reading> {
     // As one says it.
     let against = match &*report.against {
         BASELINE => "the baseline",
@@ -16,9 +34,9 @@ pub fn sentences(report: &Report) -> Vec<String> {
     report.scenarios.iter().flat_map(|scenario| of_scenario(scenario, against)).collect()
 }
 
-/// Sentences about one scenario.
-fn of_scenario(scenario: &Scenario, against: &str) -> Vec<String> {
-    let mut sentences = Vec::new();
+/// What is said about one scenario.
+fn of_scenario(scenario: &Scenario, against: &str) -> Vec<Reading> {
+    let mut readings = Vec::new();
     for row in scenario.rows.iter().filter(|row| row.skipped.is_none()) {
         let mut said = Vec::new();
         if let Some(ratio) = row.ratios.cpu_server {
@@ -36,10 +54,14 @@ fn of_scenario(scenario: &Scenario, against: &str) -> Vec<String> {
             said.push(sentence);
         }
         if !said.is_empty() {
-            sentences.push(format!("{}, {}: {}.", scenario.name, row.contestant, said.join("; ")));
+            readings.push(Reading {
+                scenario: scenario.name.clone(),
+                contestant: row.contestant.clone(),
+                said: said.join("; "),
+            });
         }
     }
-    sentences
+    readings
 }
 
 /// Server CPU against the yardstick; nothing from too few rounds.

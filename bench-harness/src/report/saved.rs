@@ -17,14 +17,14 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Writes `report` to `path`.
+/// `report` as it stands in a file.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn save(report: &Report, path: &Path) -> anyhow::Result<()> {
+/// It cannot be JSON; no report is so.
+pub fn json(report: &Report) -> anyhow::Result<String> {
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    Ok(text)
 }
 
 /// Reads a report that was saved by this version of the schema.

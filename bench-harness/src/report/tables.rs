@@ -253,7 +253,7 @@ fn connections(scenario: &Scenario) -> Grid {
 }
 
 /// `1.02 [0.99 1.05]`, with ≈ before it when no difference was seen; `[?]` without an interval.
-fn ratio(ratio: Option<Ratio>) -> String {
+pub(super) fn ratio(ratio: Option<Ratio>) -> String {
     let Some(ratio) = ratio else { return NONE.to_owned() };
     let mark = if ratio.verdict() == Verdict::NoDifference { "≈" } else { "" };
     match ratio.interval {
@@ -265,7 +265,7 @@ fn ratio(ratio: Option<Ratio>) -> String {
 }
 
 /// Microseconds, in the unit that keeps three digits readable.
-fn time(us: Option<f64>) -> String {
+pub(super) fn time(us: Option<f64>) -> String {
     match us {
         None => NONE.to_owned(),
         Some(us) if us < 1_000.0 => format!("{us:.0} µs"),

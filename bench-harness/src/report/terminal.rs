@@ -1,7 +1,5 @@
 //! The report as text for a terminal of 100 columns.
 
-use std::fmt::Write as _;
-
 use super::reading::sentences;
 use super::tables::{self, grids, rounds};
 use super::{Report, Scenario};
@@ -52,8 +50,9 @@ fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
     );
     wrap(text, "", &tables::setting(scenario));
     for grid in grids(scenario, against) {
-        let _ = writeln!(text, "\n{}", grid.title);
-        text.push_str(&grid.aligned());
+        text.push('\n');
+        wrap(text, "", &grid.title);
+        text.push_str(&grid.aligned(WIDTH));
     }
     let notes = scenario.rows.iter().any(|row| row.skipped.is_some());
     if notes || !scenario.notes.is_empty() || !scenario.cautions.is_empty() {
@@ -79,7 +78,7 @@ fn line(text: &mut String, line: &str) {
 }
 
 /// Words in lines, the first after `lead`, the others indented as far.
-fn wrap(text: &mut String, lead: &str, words: &str) {
+pub(super) fn wrap(text: &mut String, lead: &str, words: &str) {
     let indent = lead.chars().count();
     text.push_str(lead);
     let mut used = indent;

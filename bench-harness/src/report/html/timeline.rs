@@ -1,0 +1,135 @@
+//! What happened when, in runs with faults: the longest latency of each moment, what failed, and
+//! what was done to the workers.
+
+use std::collections::BTreeMap;
+
+use maud::html;
+
+use super::axis::Axis;
+use super::draw::{self, Drawing, Frame, WIDTH, number, plain};
+use super::look::Looks;
+use crate::measure::latency::to_f64;
+use crate::report::tables::{thousands, time};
+use crate::report::{Moment, Row, Scenario};
+
+/// Latencies.
+const ABOVE: Frame = Frame { left: 52.0, right: WIDTH - 10.0, top: 16.0, bottom: 116.0 };
+/// Failures.
+const BELOW: Frame = Frame { top: 124.0, bottom: 144.0, ..ABOVE };
+const HEIGHT: f64 = 176.0;
+
+/// The drawings of a scenario, all to one scale: one for each contestant that has a timeline.
+pub fn drawings(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
+    let moments = || scenario.rows.iter().flat_map(|row| &row.timeline);
+    let Some(latency) = Axis::log(moments().filter_map(worst_us)) else { return Vec::new() };
+    let failed = moments().map(|moment| moment.failed).max().unwrap_or_default();
+    let end = scenario.rows.iter().filter_map(|row| end_of(&row.timeline)).fold(0.0, f64::max);
+    let axes = Axes { time: Axis::Linear { low: 0.0, high: end }, latency, failed };
+    let with = scenario.rows.iter().filter(|row| !row.timeline.is_empty());
+    with.map(|row| draw(row, axes, looks)).collect()
+}
+
+/// The same for all contestants of a scenario.
+#[derive(Clone, Copy)]
+struct Axes {
+    time: Axis,
+    latency: Axis,
+    /// The most that failed in a moment.
+    failed: u64,
+}
+
+fn draw(row: &Row, axes: Axes, looks: &Looks) -> Drawing {
+    let Axes { time: seconds, latency, failed: most } = axes;
+    let class = looks.look(&row.contestant).class;
+    let failed: u64 = row.timeline.iter().map(|moment| moment.failed).sum();
+    let body = html! {
+        (ABOVE.upwards(latency, draw::latency))
+        (BELOW.from_left(seconds, |second| format!("{} s", plain(second))))
+        @for ((x, width), moment) in strips(&row.timeline, seconds) {
+            @if let Some(us) = worst_us(moment) {
+                @let y = ABOVE.y(latency, us);
+                rect class={ "moment " (class) } x=(number(x)) y=(number(y)) width=(number(width))
+                    height=(number((ABOVE.bottom - y).max(1.0))) { title { (tip(moment)) } }
+            }
+            @if moment.failed > 0 {
+                @let high = (to_f64(moment.failed) / to_f64(most)).max(0.1) * (BELOW.bottom - BELOW.top);
+                rect.failed x=(number(x)) y=(number(BELOW.bottom - high)) width=(number(width.max(1.5)))
+                    height=(number(high)) { title { (tip(moment)) } }
+            }
+            @if moment.done.is_some() {
+                path.done d={ "M" (number(x)) " 12l-3.5-7h7z" } { title { (tip(moment)) } }
+            }
+        }
+        text.tick x=(number(BELOW.left - 5.0)) y="138" text-anchor="end" { "failed" }
+        @if failed == 0 {
+            text.tick x=(number(BELOW.left + 4.0)) y="138" { "none" }
+        }
+        text.axis x="201" y="172" text-anchor="middle" { "since the block began" }
+    };
+    let due: u64 = row.timeline.iter().map(|moment| moment.due).sum();
+    let worst = row.timeline.iter().filter_map(worst_us).max_by(f64::total_cmp);
+    let (due, failed) = (thousands(due), thousands(failed));
+    let about = format!("{failed} of {due} requests failed; longest latency {}.", time(worst));
+    let below = html! {
+        p.hint { (about) @for (done, count) in done(&row.timeline) { " ▾ " (done) " × " (count) "." } }
+    };
+    let caption = format!("{}: longest latency, failures and faults by time", row.contestant);
+    Drawing { caption, about, height: HEIGHT, body, below }
+}
+
+/// Where each moment begins and how wide it is: up to the next.
+fn strips(timeline: &[Moment], seconds: Axis) -> Vec<((f64, f64), &Moment)> {
+    let ends = timeline.iter().skip(1).map(|moment| moment.at_s).chain(end_of(timeline));
+    timeline
+        .iter()
+        .zip(ends)
+        .map(|(moment, end)| {
+            let x = ABOVE.x(seconds, moment.at_s);
+            ((x, (ABOVE.x(seconds, end) - x).max(0.5)), moment)
+        })
+        .collect()
+}
+
+/// When the last moment ends, if it is as long as the one before.
+fn end_of(timeline: &[Moment]) -> Option<f64> {
+    let last = timeline.last()?.at_s;
+    let before = timeline.iter().rev().nth(1).map_or(last - 1.0, |moment| moment.at_s);
+    Some(last + (last - before))
+}
+
+fn worst_us(moment: &Moment) -> Option<f64> {
+    moment.worst_ms.map(|ms| ms * 1_000.0)
+}
+
+/// What was done, and how often.
+fn done(timeline: &[Moment]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for done in timeline.iter().filter_map(|moment| moment.done.as_deref()) {
+        *counts.entry(done).or_default() += 1;
+    }
+    counts
+}
+
+/// All about a moment.
+fn tip(moment: &Moment) -> String {
+    let done = moment.done.as_ref().map(|done| format!("{done}; ")).unwrap_or_default();
+    let worst = time(worst_us(moment));
+    let (at, due, failed) = (moment.at_s, moment.due, moment.failed);
+    format!("{at:.1} s: {done}{due} due, {failed} failed, longest {worst}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_lasts_until_the_next_and_the_last_as_long_as_the_one_before() {
+        let moment = |at_s| Moment { at_s, ..Moment::default() };
+        let timeline = [moment(0.0), moment(0.5), moment(1.0)];
+        assert_eq!(end_of(&timeline), Some(1.5));
+        assert_eq!((end_of(&timeline[..1]), end_of(&[])), (Some(1.0), None));
+        let strips = strips(&timeline, Axis::Linear { low: 0.0, high: 1.5 });
+        let all: f64 = strips.iter().map(|((_, width), _)| width).sum();
+        assert!((all - (ABOVE.right - ABOVE.left)).abs() < 1e-6);
+    }
+}
