@@ -417,6 +417,7 @@ impl Drop for Serving {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
+    use std::sync::mpsc::{self, RecvTimeoutError};
 
     use rustix::event::{EventfdFlags, eventfd};
     use socket2::SockRef;
@@ -424,6 +425,7 @@ mod tests {
     use super::*;
     use crate::board::Board;
     use crate::id::SlotId;
+    use crate::sys::{Interruptible, signal_on_input};
 
     const TIMEOUT: Option<Duration> = Some(Duration::from_secs(3));
 
@@ -446,6 +448,38 @@ mod tests {
         assert_eq!(accepted.read_timeout().unwrap(), None);
         let connection = meter(TIMEOUT).begin(accepted.into(), Peer::Unix, 0);
         assert_eq!(connection.stream().read_timeout().unwrap(), TIMEOUT);
+    }
+
+    /// Each signal begins a call anew, and with it its timeout: of a worker that is poked again and again a
+    /// silent client would be rid of never.
+    #[test]
+    fn a_read_timeout_ends_though_signals_come_all_the_time() {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        /// Of the pokes: well within the timeout.
+        const RHYTHM: Duration = Duration::from_millis(20);
+
+        let (target, _other) = UnixStream::pair().unwrap();
+        // As in a worker: without a handler the signal would do nothing at all.
+        let _interruptible = Interruptible::new(target.into()).unwrap();
+        let (ours, _silent) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let mut connection = meter(None).begin(ours.into(), Peer::Unix, 0);
+        let (control, mut supervisor) = UnixStream::pair().unwrap();
+        signal_on_input(&control).unwrap();
+        let (is_over, over) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let begun = Instant::now();
+            scope.spawn(move || {
+                let is_late = || begun.elapsed() > PATIENCE;
+                while over.recv_timeout(RHYTHM) == Err(RecvTimeoutError::Timeout) && !is_late() {
+                    supervisor.write_all(b"P").unwrap();
+                }
+            });
+            let error = connection.read(&mut [0; 8]).unwrap_err();
+            drop(is_over);
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
+        });
     }
 
     #[test]

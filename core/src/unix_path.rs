@@ -274,6 +274,35 @@ mod tests {
         assert_eq!(folder.names(), ["target"]);
     }
 
+    /// The name of the lock is ours to choose, what stands there may be somebody's.
+    #[test]
+    fn what_is_no_lock_of_ours_is_left_alone() {
+        let folder = Folder::new();
+        let lock = folder.0.join("a.sock.lock");
+        let target = folder.0.join("target");
+        fs::write(&target, "").unwrap();
+        let make: [fn(&Path, &Path); 4] = [
+            |_, lock| fs::write(lock, "precious").unwrap(),
+            |_, lock| fs::create_dir(lock).unwrap(),
+            |target, lock| std::os::unix::fs::symlink(target, lock).unwrap(),
+            |_, lock| drop(UnixListener::bind(lock).unwrap()),
+        ];
+        for make in make {
+            make(&target, &lock);
+            let before = fs::symlink_metadata(&lock).unwrap();
+            let error = UnixPath::take(&folder.path()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+            let text = error.to_string();
+            let says = [lock.to_str().unwrap(), "remove it, or choose another path"];
+            assert!(says.iter().all(|part| text.contains(part)), "{text}");
+            let after = fs::symlink_metadata(&lock).unwrap();
+            assert_eq!((before.ino(), before.len()), (after.ino(), after.len()));
+            let _ = fs::remove_file(&lock);
+            let _ = fs::remove_dir(&lock);
+        }
+        assert_eq!(folder.names(), ["target"]);
+    }
+
     #[test]
     fn what_somebody_else_put_there_meanwhile_stays() {
         let folder = Folder::new();

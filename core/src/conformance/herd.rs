@@ -194,8 +194,9 @@ impl Herd {
         Ok(exit)
     }
 
-    fn wait_exit(&self, seat: Seat) -> Result<Exit, String> {
-        self.journal.wait("a killed worker is reaped", 0, |said| {
+    /// Waits until a worker that ends was reaped.
+    pub(super) fn wait_exit(&self, seat: Seat) -> Result<Exit, String> {
+        self.journal.wait("the worker is reaped", 0, |said| {
             said.iter().find_map(|said| match said {
                 Said::Exited { worker, taken, completed, status, .. } if *worker == seat.worker => {
                     let in_service = taken.saturating_sub(*completed);

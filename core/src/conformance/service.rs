@@ -7,6 +7,8 @@
 //! | `serve` | at once |
 //! | `hold` | `begun <worker>`, and the answer when the client has sent a second line |
 //! | `gate` | the same; but until then the *whole worker* stands still, whatever its runtime |
+//! | `spin` | `begun <worker>`, and then the worker loops for ever |
+//! | `panic` | `begun <worker>`, and then the handler panics |
 //!
 //! The answer is `<slot> <generation> <pid> <listener> <address> <peer>`.
 
@@ -157,6 +159,8 @@ enum Request {
     Gate,
     /// The worker loops for ever.
     Spin,
+    /// The handler panics.
+    Panic,
     /// Tokio: as [`Hold`](Self::Hold), but the worker closes when it is told to leave.
     Linger,
 }
@@ -168,6 +172,7 @@ impl Request {
             "hold" => Ok(Self::Hold),
             "gate" => Ok(Self::Gate),
             "spin" => Ok(Self::Spin),
+            "panic" => Ok(Self::Panic),
             "linger" => Ok(Self::Linger),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("asked for `{line}`"))),
         }
@@ -215,6 +220,11 @@ fn spin() -> ! {
     }
 }
 
+/// Without a line in the log, which a backtrace would make many.
+fn panic_silently() -> ! {
+    std::panic::resume_unwind(Box::new("its client asked for it"))
+}
+
 fn serve(mut connection: Connection) -> io::Result<()> {
     connection.stream().set_read_timeout(Some(LONGER))?;
     let mut inbox = Inbox::default();
@@ -224,6 +234,7 @@ fn serve(mut connection: Connection) -> io::Result<()> {
         match request {
             Request::Gate => wait_at_gate(&connection)?,
             Request::Spin => spin(),
+            Request::Panic => panic_silently(),
             _ => {}
         }
         next_line(&mut connection, &mut inbox)?;
@@ -253,6 +264,7 @@ async fn serve_async(mut connection: AsyncConnection) -> io::Result<()> {
         match request {
             Request::Gate => wait_at_gate(connection.stream())?,
             Request::Spin => spin(),
+            Request::Panic => panic_silently(),
             _ => {}
         }
         let leave = connection.draining();

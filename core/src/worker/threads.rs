@@ -57,8 +57,9 @@ where
         let (meter, handler) = (&setup.meter, &self.handler);
         let lanes: Vec<Lane> = setup.lanes;
         let result = thread::scope(|scope| {
+            let mut running = Vec::new();
             for (number, lane) in lanes.into_iter().enumerate() {
-                thread::Builder::new()
+                let lane = thread::Builder::new()
                     .name(format!("lane-{number}"))
                     .spawn_scoped(scope, move || {
                         // An error ends this lane, its end of the relay closes, and with it the worker.
@@ -69,8 +70,12 @@ where
                         }
                     })
                     .map_err(|source| Error::Serve { worker, source })?;
+                running.push(lane);
             }
-            relay(&setup.control, setup.relays).map_err(|source| Error::Serve { worker, source })
+            let end = relay(&setup.control, setup.relays);
+            // What a panic has to say it has said; here it is an error like any other.
+            running.into_iter().for_each(|lane| drop(lane.join()));
+            end.map_err(|source| Error::Serve { worker, source })
         });
         match result? {
             End::Left => Ok(()),

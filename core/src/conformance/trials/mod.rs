@@ -10,6 +10,7 @@ mod ending;
 mod exhausted;
 mod hung;
 mod killed;
+mod panicking;
 mod queued;
 mod refusing;
 mod restarting;
@@ -81,6 +82,12 @@ pub(super) fn all() -> Vec<Case> {
             runs: Runs::SharedOnTokio,
             run: hung::busy_loop,
         },
+        Case {
+            name: "a_worker_told_to_leave_before_it_hangs_keeps_no_queue",
+            runs: Runs::InChannels,
+            run: queued::retired,
+        },
+        on_each("a_panic_ends_its_worker_and_nobody_else", panicking::handler),
         on_one_lane("sigterm_answers_everybody_who_is_there", ending::drain),
         on_each("a_second_sigterm_ends_at_once", ending::twice),
         on_each("ctrl_c_lets_requests_finish", ending::ctrl_c),

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::Signal;
+
 use crate::conformance::Queue;
 use crate::conformance::client::{Answer, Client, all_answered, crowd};
 use crate::conformance::herd::{Herd, Seat};
+use crate::conformance::journal::Said;
 use crate::conformance::proc::{self, poll_until};
 use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict, rounds};
+use crate::id::WorkerId;
 use crate::strategy::RuntimeKind;
 
 /// Fewer than this in the queue are no proof.
@@ -144,17 +148,23 @@ fn stopped_with_listener(stage: &Stage) -> Result<u32, String> {
     Ok(queue.depth)
 }
 
-/// Both workers are held up by a client, so that their channels fill; then one stops, and the other goes
-/// on.
-fn stopped_with_channel(stage: &Stage) -> Result<(u32, u64), String> {
+/// Two workers, each held up by a client at its gate, with their channels full.
+struct Full {
+    herd: Herd,
+    gates: BTreeMap<WorkerId, Client>,
+    clients: Vec<Client>,
+    sibling: Seat,
+    victim: Seat,
+}
+
+fn full_channels(stage: &Stage, spec: Spec) -> Result<Full, String> {
     // One that serves one at a time needs a credit for the client that holds it up, where credits are for
     // what it has not finished.
     let unfinished = matches!(stage.subject.queue, Queue::Channel { .. });
     let credits = DEPTH + u32::from(unfinished && stage.runtime == RuntimeKind::Blocking);
-    let spec = Spec { workers: WORKERS, credits: Some(credits), ..stage.spec() };
-    let mut herd = stage.serving(&spec)?;
-    herd.journal().expect("worker died");
+    let herd = stage.serving(&Spec { workers: WORKERS, credits: Some(credits), ..spec })?;
     let seats = herd.wait_idle(WORKERS)?;
+    let [sibling, victim] = seats[..] else { return Err(format!("not two: {seats:?}")) };
 
     let address = herd.address()?;
     let mut gates = BTreeMap::new();
@@ -163,28 +173,78 @@ fn stopped_with_channel(stage: &Stage) -> Result<(u32, u64), String> {
         let worker = gate.begun().map_err(|lost| format!("a gate: {lost}"))?;
         gates.insert(worker, gate);
     }
-    let clients = in_channels(&herd, WORKERS)?;
-
-    let [sibling, victim] = seats[..] else { return Err(format!("not two: {seats:?}")) };
-    let (Some(mut open), Some(mut shut)) =
-        (gates.remove(&sibling.worker), gates.remove(&victim.worker))
-    else {
+    if gates.len() < seats.len() {
         return Err("one client held up both workers".to_owned());
-    };
-    herd.stop(victim)?;
-    open.ask("open").map_err(|lost| lost.to_string())?;
-    let answer = open.answer().map_err(|lost| format!("the sibling's gate: {lost}"))?;
+    }
+    let clients = in_channels(&herd, WORKERS)?;
+    Ok(Full { herd, gates, clients, sibling, victim })
+}
+
+impl Full {
+    /// Lets one go on that was held up at its gate, and says who answered.
+    fn open(&mut self, seat: Seat) -> Result<Answer, String> {
+        let mut gate = self.gates.remove(&seat.worker).ok_or("it stands at no gate")?;
+        gate.ask("open").map_err(|lost| lost.to_string())?;
+        gate.answer().map_err(|lost| format!("the gate of {}: {lost}", seat.worker))
+    }
+}
+
+/// Both workers are held up, so that their channels fill; then one stops, and the other goes on.
+fn stopped_with_channel(stage: &Stage) -> Result<(u32, u64), String> {
+    let mut full = full_channels(stage, stage.spec())?;
+    let victim = full.victim;
+    full.herd.journal().expect("worker died");
+    full.herd.stop(victim)?;
+    let answer = full.open(full.sibling)?;
     by_others(&[answer], victim)?;
+    let Full { mut herd, mut gates, clients, .. } = full;
     by_others(&all_answered(clients)?, victim)?;
 
     let exit = herd.kill(victim)?;
     herd.wait_successor(victim)?;
-    if exit.in_service != 1 || shut.answer().is_ok() {
+    let answered = gates.remove(&victim.worker).is_none_or(|mut gate| gate.answer().is_ok());
+    if exit.in_service != 1 || answered {
         return Err(format!("the victim had {} in service", exit.in_service));
     }
-    all_answered(crowd(address, 20, "serve")?)?;
+    all_answered(crowd(herd.address()?, 20, "serve")?)?;
     herd.finish()?;
     Ok((DEPTH, exit.in_service))
+}
+
+/// The victim is held up with its channel full, and told to leave before anybody knows that it hangs. It
+/// cannot leave; what waits for it is served by its sibling all the same, once it counts as hung.
+pub(super) fn retired(stage: &Stage) -> Outcome {
+    // On a loaded machine it may hang before its channel is full, and then this shows nothing.
+    for hung_ms in [1_000, 4_000, 16_000] {
+        if retired_before_it_hangs(stage, hung_ms)? {
+            return Ok(Verdict::Passed);
+        }
+    }
+    Err("the channels were never full in time".to_owned())
+}
+
+fn retired_before_it_hangs(stage: &Stage, hung_ms: u64) -> Result<bool, String> {
+    let mut full = full_channels(stage, Spec { hung_ms: Some(hung_ms), ..stage.spec() })?;
+    let victim = full.victim;
+    full.herd.journal().expect("worker hangs");
+    // The highest slot leaves.
+    full.herd.signal(Signal::TTOU)?;
+    full.herd.journal().wait("the victim is told to leave", 0, |said| {
+        said.contains(&Said::Scaled(WORKERS - 1)).then_some(())
+    })?;
+    if full.herd.journal().said().contains(&Said::Hung(victim.worker)) {
+        return Ok(false);
+    }
+    let answer = full.open(full.sibling)?;
+    by_others(&[answer], victim)?;
+    let clients = std::mem::take(&mut full.clients);
+    by_others(&all_answered(clients)?, victim)?;
+    let answer = full.open(victim)?;
+    if answer.worker != victim.worker {
+        return Err(format!("not the victim answered: {answer:?}"));
+    }
+    full.herd.finish()?;
+    Ok(true)
 }
 
 fn by_others(answers: &[Answer], victim: Seat) -> Result<(), String> {
