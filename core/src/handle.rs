@@ -41,7 +41,7 @@ impl Handle {
         self.ask(Command::Restart)
     }
 
-    /// Drains and ends the service, as by SIGTERM; asked again it kills.
+    /// Drains and ends the service, as by SIGTERM; asked again it kills, and `run` returns as before.
     pub fn stop(&self) -> bool {
         self.ask(Command::Stop)
     }

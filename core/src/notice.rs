@@ -58,7 +58,8 @@ pub enum Notice<'a> {
         pid: u32,
         /// How it ended.
         status: ExitStatus,
-        /// What its board said last.
+        /// What its board said last; but what it had taken is what the strategy knows of it, where it
+        /// knows that: see [`Strategy::taken`](crate::Strategy::taken).
         counts: Counts,
     },
     /// Something the strategy wants known, once: a fallback it took, for example.

@@ -184,7 +184,9 @@ impl Service {
 
     /// Runs the service: in the process you started as its supervisor, in the others as a worker.
     ///
-    /// The supervisor returns when the service was ended by SIGTERM or SIGINT and every worker is gone.
+    /// The supervisor returns when the service was ended by SIGTERM or SIGINT and every worker is gone. A
+    /// second one does not wait for what is in service: it kills, and what returns is the same, for the
+    /// service has ended as it was asked to.
     /// SIGHUP makes a rolling restart: slot by slot, each old worker leaves when its successor is ready.
     /// SIGTTIN asks for one worker more, SIGTTOU for one less, within 1 and
     /// [`max_workers`](Self::max_workers); wait for [`Notice::Scaled`] between two, because signals do not

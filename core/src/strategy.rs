@@ -77,6 +77,14 @@ pub trait Strategy: fmt::Debug {
         Ok(())
     }
 
+    /// Supervisor · after the worker was reaped, before [`release`](Self::release): how many connections it
+    /// had taken, where the supervisor knows that by itself. A worker's page cannot show what it had
+    /// received and not yet counted when it was killed. `None`: what its page says.
+    fn taken(&self, worker: WorkerId) -> Option<u64> {
+        let _ = worker;
+        None
+    }
+
     /// Supervisor · after the worker was reaped, or its spawn failed; exactly once per `provision`.
     fn release(&mut self, worker: WorkerId) {
         let _ = worker;
@@ -132,6 +140,9 @@ impl<S: Strategy + ?Sized> Strategy for Box<S> {
     }
     fn retire(&mut self, worker: WorkerId) -> io::Result<()> {
         (**self).retire(worker)
+    }
+    fn taken(&self, worker: WorkerId) -> Option<u64> {
+        (**self).taken(worker)
     }
     fn release(&mut self, worker: WorkerId) {
         (**self).release(worker);

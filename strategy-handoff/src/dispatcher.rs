@@ -310,6 +310,14 @@ impl<B: Board> Routes<B> {
         }
     }
 
+    /// How many connections the worker has received: what it was sent, less what is still in its channel.
+    /// Exact once it is gone, whatever its page says: then nobody else receives there.
+    pub(crate) fn received(&self, worker: WorkerId) -> Option<u64> {
+        let index = self.routes.binary_search_by_key(&worker, |route| route.worker).ok()?;
+        let route = &self.routes[index];
+        Some(route.assigned.saturating_sub(route.channel.len().ok()?))
+    }
+
     /// The worker is gone: what it has not received goes to others.
     pub(crate) fn remove(&mut self, worker: WorkerId) {
         let Ok(index) = self.routes.binary_search_by_key(&worker, |route| route.worker) else {

@@ -79,8 +79,9 @@
 //! * The supervisor is on the data path: while it is stopped, nothing new is served.
 //! * A connection that a worker has received dies with that worker, as in every strategy. What was queued
 //!   for more than [`DEATHS`] workers that died is [refused](Handoff::refusal).
-//! * An event loop that is killed between receiving a batch and counting it loses up to 16 connections that
-//!   no counter shows; one that serves one at a time, one.
+//! * What a killed worker had received is known exactly, counted by it or not: what it was sent, less what is
+//!   still in its channel. Of `pull`'s channel anybody may have received: there a worker that is killed between
+//!   receiving and counting loses one connection per lane that no counter shows.
 //! * A worker without a free descriptor does not receive; it would lose the connection in silence.
 //! * Whoever is not root may have no more descriptors under way than `RLIMIT_NOFILE` (`ETOOMANYREFS`): the
 //!   supervisor keeps what it could not send, and pauses.
@@ -346,6 +347,14 @@ impl Strategy for Handoff {
                 queue.retire(worker);
                 Ok(())
             }
+        }
+    }
+
+    fn taken(&self, worker: WorkerId) -> Option<u64> {
+        match &self.way {
+            Way::Routes(routes) => routes.received(worker),
+            // Whoever receives takes one, and nobody can say who took what is not counted yet.
+            Way::Pull(_) => None,
         }
     }
 

@@ -483,7 +483,10 @@ impl<'a> Supervisor<'a> {
         let Some(process) = self.processes.get(&worker) else { return };
         let Some(status) = process.try_wait() else { return };
         let Some(process) = self.processes.remove(&worker) else { return };
-        let counts = process.counts();
+        let mut counts = process.counts();
+        if let Some(taken) = self.job.strategy.taken(worker) {
+            counts.taken = taken;
+        }
         let pid = process.pid();
         let in_service = counts.in_service();
         let generation = worker.generation;
@@ -792,7 +795,124 @@ fn log_failure(worker: WorkerId, step: &str, result: io::Result<()>) {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::backoff::Backoff;
     use super::*;
+    use crate::acceptor::Acceptor;
+    use crate::inherit::{Inherit, Inherited};
+    use crate::strategy::{RuntimeKind, Unsupported};
+
+    /// Notes what it is told.
+    #[derive(Debug, Default)]
+    struct Notebook(Vec<&'static str>);
+
+    impl Strategy for Notebook {
+        fn name(&self) -> &'static str {
+            "notebook"
+        }
+        fn fits(&self, _plan: &Plan) -> Result<Needs, Unsupported> {
+            Ok(Needs::default())
+        }
+        fn prepare(&mut self, _setup: &mut Setup<'_>) -> io::Result<()> {
+            Ok(())
+        }
+        fn provision(&mut self, _: &mut Setup<'_>, _: WorkerId) -> io::Result<Inherit> {
+            Ok(Inherit::new())
+        }
+        fn open(&self, _inherited: &Inherited) -> io::Result<Box<dyn Acceptor>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn admit(&mut self, _worker: WorkerId) -> io::Result<()> {
+            self.0.push("admit");
+            Ok(())
+        }
+        fn avoid(&mut self, _worker: WorkerId, on: bool) -> io::Result<()> {
+            self.0.push(if on { "avoid" } else { "go on" });
+            Ok(())
+        }
+        fn taken(&self, _worker: WorkerId) -> Option<u64> {
+            Some(7)
+        }
+    }
+
+    /// A supervisor of one slot, on which a process sits that says nothing. What it did in the end: its
+    /// strategy's notes, and what it told of those who ended.
+    fn with_a_worker(
+        act: impl FnOnce(&mut Supervisor<'_>, WorkerId),
+    ) -> (Vec<&'static str>, Vec<String>) {
+        let plan = Plan {
+            listeners: Vec::new(),
+            workers: 1,
+            slots: 1,
+            runtime: RuntimeKind::Blocking,
+            is_foreign: false,
+            read_timeout: None,
+        };
+        let settings = Settings {
+            workers: 1,
+            slots: 1,
+            drain_timeout: Duration::from_secs(30),
+            start_timeout: Duration::from_secs(30),
+            backoff: Backoff::default(),
+            progress_after: Duration::from_secs(10),
+            boot_failures_allowed: 3,
+        };
+        let (mut strategy, mut told) = (Notebook::default(), Vec::new());
+        let job = Job {
+            service: "test",
+            making: &Making::Own(Start::Again),
+            in_fork: &mut |_, _| Ok(()),
+            plan: &plan,
+            needs: Needs::default(),
+            settings,
+            detect_stopped: true,
+            hung_after: None,
+            commands: None,
+            strategy: &mut strategy,
+            observer: &mut |notice| {
+                if let Notice::Exited { counts, .. } = notice {
+                    told.push(format!("{} taken, {} served", counts.taken, counts.in_service()));
+                }
+            },
+        };
+        let mut supervisor = Supervisor::new(job).unwrap();
+        // It ends when its input does, whatever becomes of this test.
+        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut child = child.unwrap();
+        let worker = WorkerId { slot: SlotId(0), generation: 0 };
+        let (board, _own, _supervisors) = crate::board::Board::create().unwrap();
+        let process = Process::watched(child.id(), None, board).unwrap();
+        supervisor.processes.insert(worker, process);
+        act(&mut supervisor, worker);
+        drop(supervisor);
+        // The supervisor has reaped it.
+        let _ = child.wait();
+        (strategy.0, told)
+    }
+
+    /// One wait tells 64 events; of more than that a stop may be heard before the *ready* it came after.
+    #[test]
+    fn one_that_was_stopped_before_its_ready_was_heard_is_avoided_from_the_start() {
+        let (notes, _) = with_a_worker(|supervisor, worker| {
+            supervisor.processes.get_mut(&worker).unwrap().stopped = true;
+            supervisor.admit(worker);
+        });
+        assert_eq!(notes, ["admit", "avoid"]);
+        let (notes, _) = with_a_worker(|supervisor, worker| supervisor.admit(worker));
+        assert_eq!(notes, ["admit"]);
+    }
+
+    #[test]
+    fn what_the_strategy_knows_of_the_dead_is_told_instead_of_their_pages() {
+        let (_, told) = with_a_worker(|supervisor, worker| {
+            let process = &supervisor.processes[&worker];
+            process.kill();
+            process.wait();
+            supervisor.reap(worker);
+        });
+        assert_eq!(told, ["7 taken, 7 served"]);
+    }
 
     #[test]
     fn tokens_come_back_as_they_went() {

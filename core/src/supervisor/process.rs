@@ -85,7 +85,11 @@ pub(super) struct Process {
 
 impl Process {
     /// Of a child that was just started and not reaped, so the number is still its own.
-    fn watched(pid: u32, control: Option<OwnedFd>, board: Arc<Board>) -> io::Result<Self> {
+    pub(super) fn watched(
+        pid: u32,
+        control: Option<OwnedFd>,
+        board: Arc<Board>,
+    ) -> io::Result<Self> {
         let number =
             i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)?;
         match pidfd_open(number, PidfdFlags::empty()) {

@@ -33,6 +33,8 @@ enum Step {
     Receive(u32),
     Finish(u32),
     Kill(u32),
+    /// Killed between receiving a message and counting what was in it.
+    KillEarly(u32),
     Stop(u32),
     Continue(u32),
     Retire(u32),
@@ -48,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => slot().prop_map(Step::Receive),
         4 => slot().prop_map(Step::Finish),
         1 => slot().prop_map(Step::Kill),
+        1 => slot().prop_map(Step::KillEarly),
         1 => slot().prop_map(Step::Stop),
         1 => slot().prop_map(Step::Continue),
         1 => slot().prop_map(Step::Retire),
@@ -141,6 +144,8 @@ impl World {
         let next = WorkerId { generation: id.generation + 1, ..id };
         let successor = self.start(next);
         let gone = std::mem::replace(&mut self.workers[slot], successor);
+        let received = gone.page.completed() + gone.serving.len() as u64;
+        assert_eq!(self.routes.received(id), Some(received), "what {id} had received");
         self.routes.remove(id);
         for parcel in gone.serving {
             let peer = parcel.note.peer;
@@ -180,6 +185,15 @@ impl World {
             Step::Finish(slot) => self.finish(slot as usize),
             Step::Kill(slot) => {
                 self.kills += 1;
+                self.replace(slot as usize);
+            }
+            Step::KillEarly(slot) => {
+                self.kills += 1;
+                let worker = &mut self.workers[slot as usize];
+                let serving = &mut worker.serving;
+                if !worker.is_stopped {
+                    let _ = receive(&worker.channel, Wait::Not, |parcel| serving.push_back(parcel));
+                }
                 self.replace(slot as usize);
             }
             Step::Stop(slot) | Step::Continue(slot) => {
