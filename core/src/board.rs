@@ -165,7 +165,8 @@ impl View {
         self.0.own[supervisor_word::LEAST].store(connections, Ordering::SeqCst);
     }
 
-    /// Asks the worker to kick the supervisor whenever it takes, or finishes, a connection.
+    /// Asks the worker to kick the supervisor whenever it takes, or finishes, a connection. All but
+    /// [`Kick::OnNews`] also say that connections wait.
     ///
     /// Set it, *look again* at the counter, and only then wait: the worker counts first and looks at
     /// this flag second, so one of the two sides always sees the other.
@@ -174,6 +175,7 @@ impl View {
             None => 0,
             Some(Kick::OnTaken) => 1,
             Some(Kick::OnCompleted) => 2,
+            Some(Kick::OnNews) => 3,
         };
         self.0.own[supervisor_word::STARVING].store(word, Ordering::SeqCst);
     }
@@ -186,6 +188,8 @@ pub enum Kick {
     OnTaken,
     /// It finished one.
     OnCompleted,
+    /// It took one, though none waits for anybody: the supervisor sleeps until something happens.
+    OnNews,
 }
 
 impl std::fmt::Debug for View {
@@ -208,7 +212,7 @@ impl OwnBoard {
     /// Counts a connection; true if the supervisor waits to hear of it.
     pub(crate) fn count_taken(&self) -> bool {
         self.own[worker_word::TAKEN].fetch_add(1, Ordering::SeqCst);
-        self.supervisor.load(supervisor_word::STARVING) == 1
+        matches!(self.supervisor.load(supervisor_word::STARVING), 1 | 3)
     }
 
     /// Counts a finished connection; true if the supervisor waits to hear of it.
@@ -219,7 +223,7 @@ impl OwnBoard {
 
     /// Whether the supervisor has connections that nobody has room for.
     pub(crate) fn is_starving(&self) -> bool {
-        self.supervisor.load(supervisor_word::STARVING) != 0
+        matches!(self.supervisor.load(supervisor_word::STARVING), 1 | 2)
     }
 
     /// The fewest connections that any worker has, as the supervisor saw it last.
@@ -299,7 +303,10 @@ mod tests {
         assert!(own.count_completed());
         assert!(!own.count_taken());
         view.set_starving(Some(Kick::OnTaken));
-        assert!(own.count_taken());
+        assert!(own.count_taken() && own.is_starving());
+        assert!(!own.count_completed());
+        view.set_starving(Some(Kick::OnNews));
+        assert!(own.count_taken() && !own.is_starving());
         assert!(!own.count_completed());
         assert_eq!(board.counts().in_service(), 1);
         assert_eq!(own.in_service(), 1);

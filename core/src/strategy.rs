@@ -102,8 +102,8 @@ pub trait Strategy: fmt::Debug {
     }
 
     /// Supervisor · what has to be looked after from time to time: called before the first spawn, after
-    /// every kick, and when the time it returned last is over. `None`: not before the next kick. Workers
-    /// put into `pokes` look at their boards and sources.
+    /// every kick, when workers came, left or are avoided, and when the time it returned last is over.
+    /// `None`: no time. Workers put into `pokes` look at their boards and sources.
     fn upkeep(&mut self, pokes: &mut Vec<WorkerId>) -> Option<Duration> {
         let _ = pokes;
         None

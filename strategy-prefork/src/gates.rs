@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use forkherd_core::{View, WorkerId};
+use forkherd_core::{Kick, View, WorkerId};
 
 use crate::SLACK;
 
-/// How old what workers know of the fewest may be while a gate is closed.
+/// How old what workers know of the fewest may be while a gate is closed and connections come.
 const REFRESH: Duration = Duration::from_millis(5);
 
 /// The gates of all workers, as their boards show them.
@@ -17,6 +17,10 @@ const REFRESH: Duration = Duration::from_millis(5);
 pub(crate) struct Gates {
     workers: BTreeMap<WorkerId, Gate>,
     told: u64,
+    /// What all workers together had taken and completed at the last look.
+    progress: u64,
+    /// Workers were asked to say when one takes a connection: until then there is nothing to refresh.
+    sleeps: bool,
 }
 
 #[derive(Debug)]
@@ -29,6 +33,7 @@ struct Gate {
 impl Gates {
     pub(crate) fn add(&mut self, worker: WorkerId, view: View) {
         view.set_least(self.told);
+        view.set_starving(self.sleeps.then_some(Kick::OnNews));
         self.workers.insert(worker, Gate { view, listens: false });
     }
 
@@ -67,6 +72,25 @@ impl Gates {
             gate.view.set_least(least);
         }
         self.told = least;
-        closed.then_some(REFRESH)
+        // No timer where nothing happens. Asked first and looked at again: who took a connection before he was
+        // asked did not kick.
+        let progress = self.progress();
+        let before = std::mem::replace(&mut self.progress, progress);
+        self.sleep(closed && progress == before);
+        let stands_still = self.sleeps && self.progress() == before;
+        (closed && !stands_still).then_some(REFRESH)
+    }
+
+    fn progress(&self) -> u64 {
+        let views = self.workers.values().map(|gate| &gate.view);
+        views.fold(0, |sum, view| sum.wrapping_add(view.taken()).wrapping_add(view.completed()))
+    }
+
+    fn sleep(&mut self, on: bool) {
+        if std::mem::replace(&mut self.sleeps, on) != on {
+            for gate in self.workers.values() {
+                gate.view.set_starving(on.then_some(Kick::OnNews));
+            }
+        }
     }
 }

@@ -139,8 +139,8 @@ impl Prefork {
     /// with the fewest leaves the line until others have caught up: for event loops whose connections
     /// stay.
     ///
-    /// Workers learn the fewest from the supervisor, which refreshes it at least every 5 ms while any
-    /// gate is closed, and looks at once when one closes.
+    /// Workers learn the fewest from the supervisor, which looks at once when a gate closes, and refreshes it
+    /// every 5 ms while any is closed and connections come and go.
     #[must_use]
     pub fn gated() -> Self {
         Self::new(Waiting::Gated)

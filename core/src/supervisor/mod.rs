@@ -686,6 +686,7 @@ impl<'a> Supervisor<'a> {
     fn settle(&mut self) {
         if std::mem::take(&mut self.cover_is_stale) {
             self.tell_cover();
+            self.look_after();
         }
         if std::mem::take(&mut self.poke_is_due) {
             self.poke_all();
