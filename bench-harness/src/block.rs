@@ -9,11 +9,13 @@ use anyhow::bail;
 use crate::cli::Runtime;
 use crate::contestant::{Contestant, Launch};
 use crate::killer::{Killer, Toll};
+use crate::limits::Lowered;
 use crate::load::Handle;
 use crate::load::protocol::{Arrival, Order, Trace};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
 use crate::measure::latency::{Latency, to_f64};
 use crate::progress::Progress;
+use crate::restarter::Restarter;
 use crate::scaler::{Scaled, Scaler};
 use crate::scenario::Context;
 use crate::scenario::spec::Fault;
@@ -44,6 +46,8 @@ pub struct Block<'b> {
     pub seed: u64,
     /// What is done to the workers.
     pub fault: Option<Fault>,
+    /// Most open files of each of the server's processes.
+    pub nofile: Option<NonZeroU32>,
     /// Further arguments of `serve`.
     pub options: &'b [&'b str],
 }
@@ -59,6 +63,8 @@ pub struct Played {
     pub toll: Option<Toll>,
     /// What came of scaling.
     pub scaled: Option<Scaled>,
+    /// Rolling restarts that replaced every worker.
+    pub restarts: Option<u32>,
     /// Who was stopped.
     pub hang: Option<Hang>,
     /// Blocks before this one that were void.
@@ -98,10 +104,13 @@ impl Block<'_> {
     /// # Errors
     /// A server or the load process could not be run, or we were interrupted.
     pub fn play(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
-        let Context { program, workers, interrupt, progress, .. } = *self.context;
+        let Context { program, interrupt, progress, .. } = *self.context;
+        let workers = self.context.workers_of(contestant);
         let options = if contestant.launch == Launch::Serve { self.options } else { &[] };
+        let limit = self.nofile.map(|files| Lowered::to(files.get().into())).transpose()?;
         let mut server =
             Server::start_with(program, contestant, workers, self.runtime, options, interrupt)?;
+        drop(limit);
         let SocketAddr::V4(target) = server.address() else {
             bail!("the load process speaks IPv4 only");
         };
@@ -135,6 +144,15 @@ impl Block<'_> {
                 let scaled = scaler.finish();
                 played.failures.extend(scaled.failures.iter().cloned());
                 played.scaled = Some(scaled);
+            }
+            Some(Fault::Restart { every_ms }) => {
+                let interval = milliseconds(every_ms);
+                let mut restarter = Restarter::new(&mut server, interval, self.length);
+                let glance = told(progress, || restarter.glance());
+                played.trace = load.trace(&order, self.length, glance)?;
+                let restarted = restarter.finish(interrupt)?;
+                played.failures.extend(restarted.failures);
+                played.restarts = Some(restarted.restarts);
             }
             Some(Fault::Stop { for_ms }) => {
                 let (at, length) = (self.length / 5, milliseconds(for_ms));

@@ -23,8 +23,8 @@ use crate::load::Handle;
 use crate::load::protocol::Arrival;
 use crate::measure::ratio::median;
 use crate::report::{Row, Scenario};
-use crate::scenario::Context;
 use crate::scenario::spec::{Fault, Open, Part, Spec};
+use crate::scenario::{self, Context};
 use runner::Runner;
 
 /// What a block costs beside its trace: starting and ending a server, the last answers.
@@ -60,16 +60,23 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     let mut seeds = Vec::new();
     let mut charges_us = Vec::new();
     let mut runners: Vec<Runner> =
-        running.iter().map(|one| Runner::new(one.label(), context.workers, open)).collect();
+        running.iter().map(|one| Runner::new(one, context, open)).collect();
     let mut order: Vec<usize> = (0..running.len()).collect();
     for round in 0..rounds {
         let seed = trace_seed(context.seed, round);
         seeds.push(seed);
         for (part, &length) in open.parts.iter().zip(&lengths) {
             let arrivals = draw(part, context.workers, length, seed)?;
-            let (fault, options) = (part.fault, &options[..]);
-            let block =
-                Block { context, runtime, arrivals: &arrivals, length, seed, fault, options };
+            let block = Block {
+                context,
+                runtime,
+                arrivals: &arrivals,
+                length,
+                seed,
+                fault: part.fault,
+                nofile: open.nofile,
+                options: &options,
+            };
             let mut played: Vec<Played> = running.iter().map(|_| Played::default()).collect();
             order.shuffle(&mut random);
             for &index in &order {
@@ -116,6 +123,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     Ok(Scenario {
         name: spec.name.clone(),
         setting: open.setting(context),
+        against: None,
         runtime,
         unit: "connection".to_owned(),
         rounds,
@@ -130,7 +138,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
 
 /// The trace of a block; a handler that is to hang is in it.
 fn draw(part: &Part, workers: u32, length: Duration, seed: u64) -> anyhow::Result<Vec<Arrival>> {
-    let mut arrivals = part.shape(workers, length)?.draw(seed)?;
+    let mut arrivals = part.shape(workers, scenario::cores(), length)?.draw(seed)?;
     if let Some(Fault::Loop { for_ms }) = part.fault {
         hung::insert(&mut arrivals, length / 5, Duration::from_millis(for_ms.get().into()));
     }
@@ -147,8 +155,11 @@ fn charge_of(running: &[&Contestant], played: &[Played]) -> f64 {
 /// Why a contestant cannot take part.
 fn obstacle(contestant: &Contestant, open: &Open, runtime: Runtime) -> Option<String> {
     let faults = open.parts.iter().any(|part| part.fault.is_some());
-    if faults && contestant.launch == Launch::Baseline {
+    let is_baseline = contestant.launch == Launch::Baseline;
+    if faults && is_baseline {
         Some("it has no supervisor that starts, watches and ends workers".to_owned())
+    } else if open.nofile.is_some() && is_baseline {
+        Some("its plain loops end when they may open no file more".to_owned())
     } else if contestant.runtimes.contains(&runtime) {
         None
     } else {

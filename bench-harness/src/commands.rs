@@ -102,6 +102,9 @@ fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<
 
 /// A label as contestants carry it: the default variant of a strategy goes by the bare name.
 fn registry_label(registry: &Registry, label: &str) -> String {
+    if let Some((strategy, workers)) = label.rsplit_once('@') {
+        return format!("{}@{workers}", registry_label(registry, strategy));
+    }
     match registry.find(label) {
         Ok(entry) if registry.find(entry.name).is_ok_and(|one| one.variant == entry.variant) => {
             entry.name.to_owned()

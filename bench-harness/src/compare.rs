@@ -5,13 +5,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use crate::cli;
+use crate::cli::{self, Runtime};
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
 use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::machine::{Machine, date};
-use crate::report::{Report, SCHEMA};
+use crate::report::{Report, SCHEMA, Scenario};
 use crate::scenario::spec::Spec;
 use crate::scenario::{self, Asked, Context};
 
@@ -20,7 +20,7 @@ use crate::scenario::{self, Asked, Context};
 /// Somebody who interrupts it gets the scenarios that are finished, and the report says so.
 ///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted before anything was
+/// A server or the load process could not be run, or we were interrupted, before anything was
 /// finished. What went wrong while measuring is in the report.
 pub fn run(
     arguments: &cli::Compare,
@@ -40,7 +40,10 @@ pub fn run(
         block: arguments.seconds.map(|s| Duration::from_secs(s.get().into())),
         seeds: arguments.seeds,
     };
-    let time = |spec: &Spec| spec.time(arguments.quick, contestants.len(), &asked);
+    let time = |spec: &Spec| {
+        let lineup = spec.lineup(contestants, scenario::cores());
+        spec.time(arguments.quick, lineup.len(), &asked)
+    };
     let progress = Progress::new(scenarios.iter().map(time).sum());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
@@ -58,31 +61,57 @@ pub fn run(
     for spec in scenarios {
         let budget = time(spec);
         progress.begin(&spec.name, budget);
+        let lineup = spec.lineup(contestants, scenario::cores());
+        // The first of them is the yardstick.
+        let against = lineup.first().map(Contestant::label).unwrap_or_default();
         let context = Context {
             program: &program,
-            contestants,
+            contestants: &lineup,
             workers: arguments.workers.get(),
             seed: seed_of(seed, &spec.name),
             budget,
             reps: arguments.reps,
-            asked,
+            asked: Asked { against: &against, ..asked },
             interrupt: &interrupt,
             progress: &progress,
         };
         match scenario::run(spec, &context) {
-            Ok(scenario) => report.scenarios.push(scenario),
+            Ok(scenario) => {
+                let against = Some(against).filter(|own| *own != report.against);
+                report.scenarios.push(Scenario { against, ..scenario });
+            }
             // Wherever it was is nobody's concern.
             Err(_) if interrupt.check().is_err() && !report.scenarios.is_empty() => {
                 report.interrupted = Some(spec.name.clone());
                 break;
             }
-            Err(error) => return Err(error),
+            Err(error) if report.scenarios.is_empty() => return Err(error),
+            // What was measured before is kept, and what follows may go well.
+            Err(error) => report.scenarios.push(failed(spec, context.runtime(spec), &error)),
         }
         progress.end();
     }
     progress.finish();
     report.wall_s = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// A scenario that could not be run.
+fn failed(spec: &Spec, runtime: Runtime, error: &anyhow::Error) -> Scenario {
+    Scenario {
+        name: spec.name.clone(),
+        setting: spec.question.clone(),
+        against: None,
+        runtime,
+        unit: "connection".to_owned(),
+        rounds: 0,
+        seeds: Vec::new(),
+        spread: String::new(),
+        rows: Vec::new(),
+        notes: Vec::new(),
+        cautions: Vec::new(),
+        failures: vec![format!("{error:#}")],
+    }
 }
 
 /// Six digits that are different every time.

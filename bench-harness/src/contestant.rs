@@ -1,8 +1,10 @@
 //! Who takes part: what a comparison knows of a server before it starts it.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use anyhow::bail;
+use forkherd_core::SLOTS_LIMIT;
 
 use crate::cli::Runtime;
 
@@ -25,6 +27,8 @@ pub struct Contestant {
     pub runtimes: Vec<Runtime>,
     /// How it is started.
     pub launch: Launch,
+    /// Worker processes, where it has its own number.
+    pub workers: Option<NonZeroU32>,
 }
 
 /// How a contestant is started.
@@ -47,15 +51,26 @@ impl Contestant {
                 .to_owned(),
             runtimes: vec![Runtime::Blocking, Runtime::Tokio],
             launch: Launch::Baseline,
+            workers: None,
         }
     }
 
-    /// `NAME` or `NAME:VARIANT`, as on the command line and in reports.
+    /// `NAME` or `NAME:VARIANT`.
     #[must_use]
-    pub fn label(&self) -> String {
+    pub fn strategy(&self) -> String {
         match &self.variant {
             Some(variant) => format!("{}:{variant}", self.name),
             None => self.name.clone(),
+        }
+    }
+
+    /// As on the command line and in reports: its strategy and, if it has its own number of workers,
+    /// `@N`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self.workers {
+            Some(workers) => format!("{}@{workers}", self.strategy()),
+            None => self.strategy(),
         }
     }
 }
@@ -64,7 +79,7 @@ impl Contestant {
 ///
 /// Nothing wanted means the default variant of each strategy, `all` every variant. `baseline:TEXT`
 /// is the baseline once more under that name; the baseline itself takes part if it is the yardstick
-/// or wanted.
+/// or wanted. `@N` after a label gives that contestant N workers.
 ///
 /// # Errors
 /// A label that names nobody, with those that exist; a label given twice.
@@ -97,8 +112,15 @@ pub fn select(
     Ok(selected)
 }
 
-/// The contestant called `label`.
+/// The contestant called `label`, which may end in `@N`: so many workers.
 fn find(all: &[Contestant], label: &str) -> anyhow::Result<Contestant> {
+    if let Some((strategy, count)) = label.rsplit_once('@') {
+        let workers = count.parse().ok().filter(|count: &NonZeroU32| count.get() <= SLOTS_LIMIT);
+        let Some(workers) = workers else {
+            bail!("`{label}`: after the @ comes a number of workers, 1 to {SLOTS_LIMIT}");
+        };
+        return Ok(Contestant { workers: Some(workers), ..find(all, strategy)? });
+    }
     if label == BASELINE {
         return Ok(Contestant::baseline());
     }
@@ -145,6 +167,7 @@ mod tests {
         check(&["handoff:pull", "prefork"], "baseline handoff:pull prefork");
         check(&["baseline", "prefork"], "baseline prefork");
         check(&["baseline:again"], "baseline baseline:again");
+        check(&["handoff:pull@16", "baseline@2"], "baseline handoff:pull@16 baseline@2");
     }
 
     #[test]
@@ -166,5 +189,6 @@ mod tests {
             "no strategy is called `pull`; there are: prefork, handoff, handoff:pull, baseline",
         );
         check(&["prefork", "prefork"], "strategy `prefork` is given twice");
+        check(&["prefork@0"], "`prefork@0`: after the @ comes a number of workers, 1 to 256");
     }
 }

@@ -64,7 +64,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
         }
         let hows = ["one by one", "after churn", "in bursts"];
         for (how, open) in hows.into_iter().zip(sequence.open.iter().chain(&bursts.open)) {
-            let share = Share::of(&open.workers, context.workers);
+            let share = Share::of(&open.workers, context.workers_of(contestant));
             row.held.push(Held { how: how.to_owned(), share });
         }
         rows.push(row);
@@ -74,6 +74,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
     Ok(Scenario {
         name: spec.name.clone(),
         setting: held.setting(connections, burst, churn, STEPS),
+        against: None,
         runtime,
         unit: "connection".to_owned(),
         rounds: 1,
@@ -108,7 +109,8 @@ impl Target<'_> {
         churn: Option<Order>,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Visit> {
-        let Context { program, workers, interrupt, .. } = *self.context;
+        let Context { program, interrupt, .. } = *self.context;
+        let workers = self.context.workers_of(self.contestant);
         let mut server = Server::start(program, self.contestant, workers, self.runtime, interrupt)?;
         let mut load = Handle::start(program, interrupt)?;
         let SocketAddr::V4(address) = server.address() else {

@@ -22,6 +22,7 @@ pub mod block;
 pub mod blocks;
 pub mod held;
 pub mod killer;
+pub mod restarter;
 pub mod roster;
 pub mod scaler;
 pub mod scenario;

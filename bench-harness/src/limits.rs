@@ -26,6 +26,32 @@ impl Raised {
     }
 }
 
+/// A lowered soft limit of open files; what is started meanwhile inherits it. Dropping it restores the
+/// former one for this process.
+#[derive(Debug)]
+pub struct Lowered {
+    before: (u64, u64),
+}
+
+impl Lowered {
+    /// Lowers the soft limit to `files`; one that is lower already stays.
+    ///
+    /// # Errors
+    /// What `setrlimit(2)` said.
+    pub fn to(files: u64) -> anyhow::Result<Self> {
+        let before = getrlimit(Resource::RLIMIT_NOFILE)?;
+        setrlimit(Resource::RLIMIT_NOFILE, files.min(before.0), before.1)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Lowered {
+    fn drop(&mut self) {
+        // Up to the hard limit, which it was not above, is always allowed.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, self.before.0, self.before.1);
+    }
+}
+
 /// What to say if `hard` is lower than `needed`.
 fn too_low(needed: u64, hard: u64, who: &str) -> Option<String> {
     (hard < needed).then(|| {
@@ -62,6 +88,11 @@ mod tests {
         let raised = Raised::to_hard(1, "it").unwrap();
         assert_eq!(limits().0, before.1);
         drop(raised);
+        assert_eq!(limits(), before);
+        // Not so low that tests beside this one run out of files.
+        let lowered = Lowered::to(before.0 - 1).unwrap();
+        assert_eq!(limits(), (before.0 - 1, before.1));
+        drop(lowered);
         assert_eq!(limits(), before);
     }
 }

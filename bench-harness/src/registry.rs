@@ -256,6 +256,7 @@ impl Registry {
                 line: entry.line.to_owned(),
                 runtimes: entry.runtimes.to_vec(),
                 launch: Launch::Serve,
+                workers: None,
             })
             .collect()
     }

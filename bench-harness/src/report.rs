@@ -86,6 +86,9 @@ pub struct Scenario {
     pub name: String,
     /// What was done, in a sentence or two.
     pub setting: String,
+    /// The contestant that ratios are taken to, where it has another label than in the report's head.
+    #[serde(default)]
+    pub against: Option<String>,
     /// What each worker ran.
     pub runtime: Runtime,
     /// One thing that is counted and timed: `connection` or `request`.
@@ -175,6 +178,9 @@ pub struct Row {
     /// Times that all slots but one were taken away and given back.
     #[serde(default)]
     pub cycles: Option<u32>,
+    /// Rolling restarts that replaced every worker.
+    #[serde(default)]
+    pub restarts: Option<u32>,
     /// How late the generator was, 99th percentile, in microseconds (open loop).
     pub lag_p99_us: Option<f64>,
     /// How late it was and what it cost, in more detail.

@@ -59,11 +59,23 @@ pub struct Asked<'a> {
 }
 
 impl Context<'_> {
+    /// Worker processes of this contestant.
+    #[must_use]
+    pub fn workers_of(&self, contestant: &Contestant) -> u32 {
+        contestant.workers.map_or(self.workers, NonZeroU32::get)
+    }
+
     /// What each worker runs in this scenario.
     #[must_use]
     pub fn runtime(&self, spec: &Spec) -> Runtime {
         self.asked.runtime.or(spec.runtimes.first().copied()).unwrap_or(Runtime::Blocking)
     }
+}
+
+/// The cores that this process may use.
+#[must_use]
+pub fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
 }
 
 /// Runs a scenario.

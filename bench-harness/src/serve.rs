@@ -183,6 +183,8 @@ fn as_event(notice: &Notice<'_>, pids: &BTreeMap<WorkerId, i32>) -> Option<serve
             server::Notice::Recovered { slot, generation, pid }
         }
         Notice::Scaled { workers } => server::Notice::Scaled { workers: *workers },
+        Notice::RestartDone => server::Notice::Restarted,
+        Notice::RestartAborted { worker } => server::Notice::RestartAborted { slot: worker.slot.0 },
         Notice::Remark { text } => server::Notice::Remark { text: (*text).to_owned() },
         Notice::Exited { worker, counts, status, .. } => {
             let (slot, generation, pid) = who(worker);

@@ -94,6 +94,13 @@ pub enum Notice {
         /// How many.
         workers: u32,
     },
+    /// A rolling restart has replaced every worker.
+    Restarted,
+    /// A rolling restart ended early: the successor on this slot failed.
+    RestartAborted {
+        /// Its seat.
+        slot: u32,
+    },
     /// What the strategy wants known.
     Remark {
         /// A sentence.
@@ -150,10 +157,11 @@ impl Server {
         interrupt: &Interrupt,
     ) -> anyhow::Result<Self> {
         let label = contestant.label();
+        let strategy = contestant.strategy();
         let mut command = program.command();
         match contestant.launch {
             Launch::Serve => {
-                command.args(["serve", "--app", "hello", "--events", "--strategy", &label]);
+                command.args(["serve", "--app", "hello", "--events", "--strategy", &strategy]);
             }
             Launch::Baseline => {
                 command.arg("baseline");

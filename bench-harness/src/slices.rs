@@ -62,6 +62,7 @@ struct Sample {
 /// A contestant during the scenario.
 struct Runner {
     label: String,
+    workers: u32,
     server: Server,
     tree: Tree,
     samples: Vec<Sample>,
@@ -123,12 +124,22 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
             skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
             continue;
         }
-        let Context { program, workers, interrupt, .. } = *context;
+        let Context { program, interrupt, .. } = *context;
+        let workers = context.workers_of(contestant);
         let server = Server::start(program, contestant, workers, runtime, interrupt)?;
         let tree = Tree::of(server.pid())?;
         let (samples, connections) = (Vec::new(), Tally::default());
         let syscalls = None;
-        runners.push(Runner { label, server, tree, samples, syscalls, connections, made: 0 });
+        runners.push(Runner {
+            label,
+            workers,
+            server,
+            tree,
+            samples,
+            syscalls,
+            connections,
+            made: 0,
+        });
     }
 
     let mut order: Vec<usize> = (0..runners.len()).collect();
@@ -189,7 +200,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
     let mut rows = Vec::new();
     let yardstick = runners.iter().find(|runner| runner.label == context.asked.against);
     for runner in &runners {
-        rows.push(row(runner, yardstick, slice.spread(), context.workers, &mut random));
+        rows.push(row(runner, yardstick, slice.spread(), &mut random));
         failures.extend(nobody_failed(&runner.label, &runner.connections, runner.made));
     }
     rows.extend(skipped);
@@ -201,6 +212,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
     Ok(Scenario {
         name: spec.name.clone(),
         setting: closed.setting(clients),
+        against: None,
         runtime,
         unit: slice.unit().to_owned(),
         rounds,
@@ -281,13 +293,7 @@ fn switches(sample: &Sample) -> f64 {
 }
 
 /// A contestant's row.
-fn row(
-    runner: &Runner,
-    yardstick: Option<&Runner>,
-    spread: Spread,
-    workers: u32,
-    random: &mut SmallRng,
-) -> Row {
+fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut SmallRng) -> Row {
     let mut per_worker: BTreeMap<u32, u64> = BTreeMap::new();
     for sample in &runner.samples {
         let answered = sample.slice.workers.iter().map(|(&worker, &count)| (worker, count));
@@ -310,7 +316,7 @@ fn row(
         cpu_both_us: middle(cpu_both_us),
         switches: middle(switches),
         syscalls: runner.syscalls,
-        share: Share::of(&per_worker, workers),
+        share: Share::of(&per_worker, runner.workers),
         connections: runner.connections.clone(),
         ratios: match yardstick {
             Some(yardstick) if !std::ptr::eq(runner, yardstick) => {

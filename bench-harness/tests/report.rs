@@ -156,6 +156,7 @@ fn report() -> Report {
     let scenario = |name: &str, rounds, rows, failures| Scenario {
         name: name.to_owned(),
         setting: "What was done, in words.".to_owned(),
+        against: None,
         runtime: Runtime::Blocking,
         unit: "connection".to_owned(),
         rounds,

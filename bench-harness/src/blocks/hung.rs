@@ -16,7 +16,7 @@ pub(super) fn word(fault: Fault) -> Option<&'static str> {
     match fault {
         Fault::Stop { .. } => Some("stopped"),
         Fault::Loop { .. } => Some("looping"),
-        Fault::Kill { .. } | Fault::Scale { .. } => None,
+        Fault::Kill { .. } | Fault::Scale { .. } | Fault::Restart { .. } => None,
     }
 }
 

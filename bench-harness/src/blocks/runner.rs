@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use super::{hung, tails};
 use crate::accounts;
 use crate::block::{LAG_MAX_US, Played};
+use crate::contestant::Contestant;
 use crate::ideal;
 use crate::killer::Toll;
 use crate::load::category::{Category, Tally};
@@ -16,7 +17,7 @@ use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::report::{Caution, Hung, Ideal, Kills, Ratios, Row, Tail};
 use crate::scenario::spec::{Fault, Open, Part};
-use crate::scenario::{ended, nobody_failed, unaccounted};
+use crate::scenario::{Context, ended, nobody_failed, unaccounted};
 
 /// Consecutive requests that are resampled together: they queued behind each other.
 const CHUNK: usize = 100;
@@ -54,12 +55,17 @@ pub(super) struct Runner {
     lag_us: Option<f64>,
     void: u32,
     cycles: u32,
+    restarts: u32,
     remarks: Vec<String>,
     failures: Vec<String>,
 }
 
 impl Runner {
-    pub(super) fn new(label: String, workers: u32, open: &Open) -> Self {
+    pub(super) fn new(contestant: &Contestant, context: &Context<'_>, open: &Open) -> Self {
+        Self::of(contestant.label(), context.workers_of(contestant), open)
+    }
+
+    fn of(label: String, workers: u32, open: &Open) -> Self {
         let mut faults = open.parts.iter().filter_map(|part| part.fault);
         let kills = faults.clone().any(|fault| matches!(fault, Fault::Kill { .. }));
         Self {
@@ -112,6 +118,7 @@ impl Runner {
         self.lag_us = self.lag_us.into_iter().chain(played.lag_p99_us()).max_by(f64::total_cmp);
         self.void += played.void;
         self.cycles += played.scaled.as_ref().map_or(0, |scaled| scaled.cycles);
+        self.restarts += played.restarts.unwrap_or_default();
         if let (Some(kills), Some(toll)) = (&mut self.kills, &played.toll) {
             settle(toll, arrivals, &played, kills);
         }
@@ -168,6 +175,7 @@ impl Runner {
             void: self.void,
             hung: self.hung.clone(),
             cycles: (self.cycles > 0).then_some(self.cycles),
+            restarts: (self.restarts > 0).then_some(self.restarts),
             lag_p99_us: self.lag_us,
             ..Row::default()
         }
@@ -302,7 +310,7 @@ mod tests {
         let open = open("tail");
         let part = &open.parts[2];
         let length = part.length(None).unwrap();
-        let arrivals = part.shape(8, length).unwrap().draw(1).unwrap();
+        let arrivals = part.shape(8, 2, length).unwrap().draw(1).unwrap();
         let record = |arrival: &Arrival| Record {
             lag_us: 0,
             latency_us: 0,
@@ -318,7 +326,7 @@ mod tests {
         for (record, ideal) in trace.records.iter_mut().zip(ideal) {
             record.latency_us = ideal / 1_000 * 3 / 2;
         }
-        let mut runner = Runner::new("it".to_owned(), 8, &open);
+        let mut runner = Runner::of("it".to_owned(), 8, &open);
         runner.add(part, &arrivals, Played { trace, ..Played::default() }, 50.0);
         assert_eq!(runner.tails.len(), 2);
         for tail in &runner.tails {

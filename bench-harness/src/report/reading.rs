@@ -31,7 +31,9 @@ pub fn readings(report: &Report) -> Vec<Reading> {
         BASELINE => "the baseline",
         other => other,
     };
-    report.scenarios.iter().flat_map(|scenario| of_scenario(scenario, against)).collect()
+    let of =
+        |scenario: &Scenario| of_scenario(scenario, scenario.against.as_deref().unwrap_or(against));
+    report.scenarios.iter().flat_map(of).collect()
 }
 
 /// What is said about one scenario.

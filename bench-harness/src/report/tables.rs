@@ -9,6 +9,7 @@ use crate::measure::ratio::{Ratio, Verdict, median};
 /// All grids of a scenario, empty ones left out.
 #[must_use]
 pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
+    let against = scenario.against.as_deref().unwrap_or(against);
     let all = [
         measured(scenario),
         tails(scenario),
@@ -16,6 +17,7 @@ pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
         held(scenario),
         hung(scenario),
         scaled(scenario),
+        restarted(scenario),
         on_the_server(scenario),
         cost_ratios(scenario, against),
         latency_ratios(scenario, against),
@@ -140,6 +142,18 @@ fn hung(scenario: &Scenario) -> Grid {
     };
     let title = "Requests delayed by over 1 s: held by the hung worker, and others beside them";
     Grid::of(title, &columns, rows(scenario, cells))
+}
+
+/// How often all workers were replaced.
+fn restarted(scenario: &Scenario) -> Grid {
+    let columns = ["contestant", "restarts", "served", "failed"];
+    let cells = |row: &Row| {
+        let (restarts, connections) = (row.restarts?, &row.connections);
+        let served = connections.of(Category::Served);
+        let counts = [served, connections.sum() - served].map(thousands);
+        Some(std::iter::once(restarts.to_string()).chain(counts).collect())
+    };
+    Grid::of("Rolling restarts", &columns, rows(scenario, cells))
 }
 
 /// How often slots went and came.

@@ -9,7 +9,7 @@ use super::spec::Spec;
 pub const DEFAULT: [&str; 4] = ["short-connections", "keep-alive", "uneven-work", "worker-killed"];
 
 /// The files, in the order the scenarios run.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 12] = [
     ("short-connections.toml", include_str!("../../scenarios/short-connections.toml")),
     ("keep-alive.toml", include_str!("../../scenarios/keep-alive.toml")),
     ("uneven-work.toml", include_str!("../../scenarios/uneven-work.toml")),
@@ -17,7 +17,11 @@ const FILES: [(&str, &str); 8] = [
     ("tail.toml", include_str!("../../scenarios/tail.toml")),
     ("long-lived.toml", include_str!("../../scenarios/long-lived.toml")),
     ("worker-hung.toml", include_str!("../../scenarios/worker-hung.toml")),
+    ("rolling-restart.toml", include_str!("../../scenarios/rolling-restart.toml")),
     ("scaling.toml", include_str!("../../scenarios/scaling.toml")),
+    ("cpu-bound.toml", include_str!("../../scenarios/cpu-bound.toml")),
+    ("connection-storm.toml", include_str!("../../scenarios/connection-storm.toml")),
+    ("descriptor-starvation.toml", include_str!("../../scenarios/descriptor-starvation.toml")),
 ];
 
 /// All that ship, in the order they run.

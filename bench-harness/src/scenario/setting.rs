@@ -56,15 +56,18 @@ impl Open {
             text.push(' ');
             text.push_str(&fault.words(context.workers));
         }
+        if let Some(nofile) = self.nofile {
+            text.push_str(&format!(
+                " Each process of a server may have {nofile} files open, so that not all who come \
+                 can be served at the same time: they may wait, and nobody may be dropped."
+            ));
+        }
         if let Some(ms) = self.hung_after_ms {
             text.push_str(&format!(
                 " Detection after {ms} ms. Counted: requests delayed by over 1 s; those that the \
                  hung worker had taken when it began to hang are its own, all others waited for \
                  nothing."
             ));
-        }
-        if self.parts.iter().any(|part| part.fault.is_some()) {
-            text.push_str(" The baseline has no supervisor and does not take part.");
         }
         text
     }
@@ -81,6 +84,7 @@ impl Part {
         };
         let rate = match self.rate {
             Some(Rate::Load(load)) => format!(" at load {load}"),
+            Some(Rate::Cores(load)) => format!(" at load {load} of all cores"),
             Some(Rate::PerSecond(per_second)) => format!(", {per_second} requests/s"),
             None => String::new(),
         };
@@ -128,6 +132,10 @@ impl Fault {
             Self::Scale { cycles } => format!(
                 "{cycles} times all slots but one are taken away and given back, one by one (SIGTTOU, \
                  SIGTTIN). Nobody may fail."
+            ),
+            Self::Restart { every_ms } => format!(
+                "About every {every_ms} ms, or as soon as the last is done, all workers are replaced \
+                 slot by slot (SIGHUP). Nobody may fail."
             ),
         }
     }

@@ -7,9 +7,11 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
+use forkherd_core::SLOTS_LIMIT;
 use serde::Deserialize;
 
 use crate::cli::Runtime;
+use crate::contestant::Contestant;
 use crate::trace::{Arrivals, Handler, Shape, Work};
 
 /// Twice what the workers can do: a block must end.
@@ -32,6 +34,10 @@ pub struct Spec {
     pub runtimes: Vec<Runtime>,
     /// Its share of the time. Without one it takes as long as its parts do.
     pub budget: Option<Budget>,
+    /// Each contestant takes part once with each of these numbers of workers per core, as
+    /// `LABEL@WORKERS`. Without any, once, with the number that was asked for.
+    #[serde(default)]
+    pub workers_per_core: Vec<NonZeroU32>,
     /// How it is run, and on what.
     pub engine: Engine,
 }
@@ -95,6 +101,8 @@ pub struct Open {
     pub seeds: Option<NonZeroU32>,
     /// A worker that gets nothing done for so long, in milliseconds, counts as hung. [default: core's]
     pub hung_after_ms: Option<NonZeroU32>,
+    /// Most open files of each of the server's processes. [default: what there is]
+    pub nofile: Option<NonZeroU32>,
     /// What is played to each contestant, block by block.
     pub parts: Vec<Part>,
 }
@@ -128,6 +136,9 @@ pub struct Part {
 pub enum Rate {
     /// So much that the workers are busy for this fraction of the time.
     Load(f64),
+    /// So much that work which burns CPU keeps the machine's cores busy for this fraction of the time,
+    /// however many workers there are.
+    Cores(f64),
     /// So many requests a second, however many workers there are.
     PerSecond(f64),
 }
@@ -155,6 +166,11 @@ pub enum Fault {
     Scale {
         /// How many times.
         cycles: NonZeroU32,
+    },
+    /// Rolling restarts, one after the other.
+    Restart {
+        /// From the beginning of one to that of the next, in milliseconds, or as long as one takes.
+        every_ms: NonZeroU32,
     },
 }
 
@@ -221,6 +237,23 @@ impl Spec {
         }
     }
 
+    /// Those who take part, out of `contestants`, on so many cores. Who has a number of workers of his own
+    /// keeps it.
+    #[must_use]
+    pub fn lineup(&self, contestants: &[Contestant], cores: u32) -> Vec<Contestant> {
+        let (own, others): (Vec<&Contestant>, Vec<_>) =
+            contestants.iter().partition(|one| one.workers.is_some());
+        let with = |count: &NonZeroU32| {
+            let workers = NonZeroU32::new(count.get().saturating_mul(cores).min(SLOTS_LIMIT));
+            others.iter().map(move |&one| Contestant { workers, ..one.clone() })
+        };
+        if self.workers_per_core.is_empty() {
+            return contestants.to_vec();
+        }
+        let counted = self.workers_per_core.iter().flat_map(with);
+        counted.chain(own.into_iter().cloned()).collect()
+    }
+
     /// Paths of recorded traces taken from `folder`, where they are relative.
     fn within(mut self, folder: &Path) -> Self {
         if let Engine::Open(open) = &mut self.engine {
@@ -266,13 +299,13 @@ impl Part {
                 return Err("rate: recorded arrivals have their own".to_owned());
             }
             (None, _) => return Err("rate: say { load = 0.7 } or { per_second = 800 }".to_owned()),
-            (Some(Rate::Load(load)), _) if !(load > 0.0 && load <= LOAD_MAX) => {
-                return Err(format!("rate.load: above 0, and {LOAD_MAX} at most"));
+            (Some(Rate::Load(load) | Rate::Cores(load)), _)
+                if !(load > 0.0 && load <= LOAD_MAX) =>
+            {
+                return Err(format!("rate: a load is above 0, and {LOAD_MAX} at most"));
             }
-            (Some(Rate::Load(_)), _) if mean.is_zero() => {
-                return Err(
-                    "rate.load: work of 0 µs makes none; say { per_second = 800 }".to_owned()
-                );
+            (Some(Rate::Load(_) | Rate::Cores(_)), _) if mean.is_zero() => {
+                return Err("rate: work of 0 µs makes no load; say { per_second = 800 }".to_owned());
             }
             (Some(Rate::PerSecond(rate)), _) if !(rate > 0.0 && rate <= RATE_MAX) => {
                 return Err(format!("rate.per_second: above 0, and {RATE_MAX} at most"));
@@ -285,14 +318,20 @@ impl Part {
         Ok(())
     }
 
-    /// What a block of this length is drawn from, with so many workers.
+    /// What a block of this length is drawn from, with so many workers on so many cores.
     ///
     /// # Errors
     /// The work cannot be drawn.
-    pub(crate) fn shape(&self, workers: u32, length: Duration) -> anyhow::Result<Shape> {
+    pub(crate) fn shape(
+        &self,
+        workers: u32,
+        cores: u32,
+        length: Duration,
+    ) -> anyhow::Result<Shape> {
         let work = self.work.clone();
         let shape = match self.rate {
             Some(Rate::Load(load)) => Shape::at_load(load, workers, work, length)?,
+            Some(Rate::Cores(load)) => Shape::at_load(load, cores, work, length)?,
             Some(Rate::PerSecond(per_second)) => Shape::poisson(per_second, work, length),
             None => Shape::poisson(0.0, work, length),
         };
@@ -358,6 +397,20 @@ fault = { stop = { for_ms = 1000 } }
     }
 
     #[test]
+    fn each_contestant_takes_part_with_each_number_of_workers() {
+        let workers = NonZeroU32::new(3);
+        let own = Contestant { workers, ..Contestant::baseline() };
+        let labels = |text: &str| {
+            let spec = Spec::parse("mine.toml", text).unwrap();
+            let lineup = spec.lineup(&[Contestant::baseline(), own.clone()], 2);
+            lineup.iter().map(Contestant::label).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(labels(GOOD), "baseline baseline@3");
+        let counts = format!("workers_per_core = [1, 8, 1000]\n{GOOD}");
+        assert_eq!(labels(&counts), "baseline@2 baseline@16 baseline@256 baseline@3");
+    }
+
+    #[test]
     fn what_is_wrong_is_said_in_one_line_with_its_place() {
         let check = |from: &str, to: &str, expected: &str| {
             assert!(GOOD.contains(from), "{from}");
@@ -377,12 +430,12 @@ fault = { stop = { for_ms = 1000 } }
         check("line = ", "# ", "mine.toml:1:1: missing field `line`");
         check("[\"tokio\"]", "[]", "mine.toml: runtimes: name one at least");
         check("\"mine\"", "\"Mine\"", "mine.toml: name: use small letters");
-        check("0.5", "-0.5", "mine.toml: part 1, rate.load: above 0, and 2 at most");
+        check("0.5", "-0.5", "mine.toml: part 1, rate: a load is above 0, and 2 at most");
         check("length_s = 5\n", "", "mine.toml: part 1, length_s: give one, or a budget");
         check(
             "1000 }\nlength",
             "0 }\nlength",
-            "mine.toml: part 1, rate.load: work of 0 µs makes none",
+            "mine.toml: part 1, rate: work of 0 µs makes no load",
         );
         check(
             "constant_us = 1000",
