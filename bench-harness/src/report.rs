@@ -14,6 +14,7 @@ pub mod saved;
 pub mod schema;
 pub mod tables;
 pub mod terminal;
+pub mod text;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -201,7 +202,7 @@ pub struct Row {
     /// What happened when, in runs with faults.
     #[serde(default)]
     pub timeline: Vec<Moment>,
-    /// Memory of a worker that nobody else has a share in (PSS), mean over workers, in KiB.
+    /// Memory of a worker, what it shares with others in equal parts (PSS), mean over workers, in KiB.
     #[serde(default)]
     pub pss_kib: Option<f64>,
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use forkherd_bench::cli::Runtime;
 use forkherd_bench::load::category::{Category, Tally};
+use forkherd_bench::measure::figures::Slowdown;
+use forkherd_bench::measure::generator::Generator;
 use forkherd_bench::measure::latency::Latency;
 use forkherd_bench::measure::ratio::{Interval, Ratio};
 use forkherd_bench::measure::share::Share;
@@ -86,6 +88,8 @@ fn report() -> Report {
             samples: 4_000,
             p50_us: Some(800.0),
             p99_us: Some(1_812.0),
+            mean_us: Some(850.5),
+            deviation_us: Some(240.0),
             ..Latency::default()
         },
         cpu_server_us: Some(33.3),
@@ -121,6 +125,20 @@ fn report() -> Report {
             (99.0, 19_000.0),
             (99.99, 40_000.0),
         ],
+        short: Some(Latency { samples: 3_000, p99_us: Some(812.0), ..Latency::default() }),
+        slowdown: Some(Slowdown { p50: Some(1.5), p99: Some(12.25), p999: None }),
+        ideal_short: Some(Ideal { p50: Some(1.01), p99: Some(1.25), p999: None }),
+        sharing: Some(Ideal { p50: Some(1.02), p99: Some(1.5), p999: None }),
+        sharing_short: Some(Ideal { p50: Some(1.1), p99: Some(7.5), p999: None }),
+        sharing_curve: vec![(0.0, 4_000.0), (50.0, 4_200.0), (90.0, 7_000.0), (99.0, 13_000.0)],
+        generator: Some(Generator {
+            lag_p50_us: 8.0,
+            lag_p99_us: 120.0,
+            lag_max_us: 4_321.0,
+            cores: 0.125,
+        }),
+        retried: 3,
+        pss_kib: Some(1_536.0),
         ideal_curve: vec![
             (0.0, 4_000.0),
             (50.0, 4_155.0),

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::reading::sentences;
-use super::tables::{self, grids, rounds};
+use super::tables::grids;
+use super::text::{self, rounds};
 use super::{Report, Scenario};
 
 /// The whole report.
@@ -32,7 +33,7 @@ pub fn render(report: &Report) -> String {
 fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
     let (name, runtime) = (&scenario.name, scenario.runtime.word());
     let rounds = rounds(scenario.rounds);
-    let _ = write!(text, "\n### {name} ({runtime}, {rounds})\n\n{}\n", tables::setting(scenario));
+    let _ = write!(text, "\n### {name} ({runtime}, {rounds})\n\n{}\n", text::setting(scenario));
     for grid in grids(scenario, against) {
         let _ = write!(text, "\n{}:\n\n{}", grid.title, grid.markdown());
     }

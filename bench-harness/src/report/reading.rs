@@ -1,6 +1,6 @@
 //! A reading of the figures in plain words; every sentence is derived from one of them.
 
-use super::tables::{per, thousands};
+use super::text::{per, thousands};
 use super::{Hung, Report, Row, Scenario, Tail};
 use crate::contestant::BASELINE;
 use crate::measure::ratio::{Ratio, Verdict};

@@ -1,10 +1,10 @@
 //! From the report to grids of strings: which figures stand where, and in what form.
 
 use super::grid::{Grid, NONE};
-use super::{Held, Hung, Ratios, Row, Scenario, Tail};
+use super::text::{one, per, ratio, thousands, three, time, two, whole};
+use super::{Held, Hung, Ideal, Ratios, Row, Scenario, Tail};
 use crate::load::category::Category;
-use crate::measure::latency::to_f64;
-use crate::measure::ratio::{Ratio, Verdict, median};
+use crate::measure::ratio::{Ratio, median};
 
 /// All grids of a scenario, empty ones left out.
 #[must_use]
@@ -12,6 +12,8 @@ pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
     let against = scenario.against.as_deref().unwrap_or(against);
     let all = [
         measured(scenario),
+        classes(scenario),
+        ideals(scenario),
         tails(scenario),
         generator(scenario),
         held(scenario),
@@ -19,6 +21,7 @@ pub fn grids(scenario: &Scenario, against: &str) -> Vec<Grid> {
         scaled(scenario),
         restarted(scenario),
         on_the_server(scenario),
+        memory(scenario),
         cost_ratios(scenario, against),
         latency_ratios(scenario, against),
         kills(scenario),
@@ -79,6 +82,65 @@ fn measured(scenario: &Scenario) -> Grid {
     Grid::of(&title, &columns, rows(scenario, cells))
 }
 
+/// Latency beyond its percentiles: what short requests see, and what closed loops show of a tail.
+fn classes(scenario: &Scenario) -> Grid {
+    let columns = [
+        "contestant",
+        "mean",
+        "deviation",
+        "short p50",
+        "short p99",
+        "short p99.9",
+        "slowdown p50",
+        "slowdown p99",
+        "slowdown p99.9",
+    ];
+    let cells = |row: &Row| {
+        row.skipped.is_none().then(|| {
+            let short = row.short.clone().unwrap_or_default();
+            let slowdown = row.slowdown.clone().unwrap_or_default();
+            vec![
+                time(row.latency.mean_us),
+                time(row.latency.deviation_us),
+                time(short.p50_us),
+                time(short.p99_us),
+                time(short.p999_us),
+                two(slowdown.p50),
+                two(slowdown.p99),
+                two(slowdown.p999),
+            ]
+        })
+    };
+    let title = "Latency: mean and standard deviation; short requests; slowdown (over own work)";
+    Grid::of(title, &columns, rows(scenario, cells))
+}
+
+/// Over what would have been ideal for short requests, and for work that burns CPU.
+fn ideals(scenario: &Scenario) -> Grid {
+    let columns = [
+        "contestant",
+        "short p50/ideal",
+        "short p99/ideal",
+        "short p99.9/ideal",
+        "p50/shared",
+        "p99/shared",
+        "p99.9/shared",
+        "short p50/shared",
+        "short p99/shared",
+        "short p99.9/shared",
+    ];
+    let cells = |row: &Row| {
+        let three = |ideal: &Option<Ideal>| {
+            let ideal = ideal.clone().unwrap_or_default();
+            [ideal.p50, ideal.p99, ideal.p999].map(two)
+        };
+        let all = [&row.ideal_short, &row.sharing, &row.sharing_short];
+        row.skipped.is_none().then(|| all.into_iter().flat_map(three).collect())
+    };
+    let title = "Short requests over the ideal queue; all over cores that are shared evenly";
+    Grid::of(title, &columns, rows(scenario, cells))
+}
+
 /// Percentiles over those of the ideal.
 fn tails(scenario: &Scenario) -> Grid {
     let names = scenario.rows.iter().find(|row| !row.tails.is_empty());
@@ -95,14 +157,37 @@ fn tails(scenario: &Scenario) -> Grid {
     Grid::of(title, &columns, rows(scenario, cells))
 }
 
-/// How good the tails are.
+/// How far the load process is to be trusted.
 fn generator(scenario: &Scenario) -> Grid {
-    let columns = ["contestant", "generator's lag p99", "void blocks", "fewest samples beyond"];
+    let columns = [
+        "contestant",
+        "lag p50",
+        "lag p99",
+        "lag max",
+        "cores",
+        "void blocks",
+        "sent again",
+        "fewest samples beyond",
+    ];
     let cells = |row: &Row| {
-        let fewest = row.tails.iter().map(|tail| tail.beyond).min()?;
-        Some(vec![time(row.lag_p99_us), row.void.to_string(), thousands(fewest)])
+        let fewest = row.tails.iter().map(|tail| tail.beyond).min();
+        let generator = row.generator.as_ref();
+        if fewest.is_none() && generator.is_none() {
+            return None;
+        }
+        let some = |count: u64| if count > 0 { thousands(count) } else { NONE.to_owned() };
+        Some(vec![
+            time(generator.map(|generator| generator.lag_p50_us)),
+            time(generator.map(|generator| generator.lag_p99_us).or(row.lag_p99_us)),
+            time(generator.map(|generator| generator.lag_max_us)),
+            two(generator.map(|generator| generator.cores)),
+            some(row.void.into()),
+            some(row.retried),
+            fewest.map_or_else(|| NONE.to_owned(), thousands),
+        ])
     };
-    Grid::of("The blocks (lag of the worst one kept)", &columns, rows(scenario, cells))
+    let title = "The generator: how late it was, and the part of a core it took";
+    Grid::of(title, &columns, rows(scenario, cells))
 }
 
 /// Open connections over workers. Four digits: the last one is what one looks for.
@@ -179,6 +264,13 @@ fn on_the_server(scenario: &Scenario) -> Grid {
     };
     let title = format!("On the server, per {}", scenario.unit);
     Grid::of(&title, &columns, rows(scenario, cells))
+}
+
+/// What a worker needs of memory.
+fn memory(scenario: &Scenario) -> Grid {
+    let cells = |row: &Row| Some(vec![format!("{:.1} MiB", row.pss_kib? / 1024.0)]);
+    let title = "Memory per worker, what it shares with others in parts (PSS)";
+    Grid::of(title, &["contestant", "mean"], rows(scenario, cells))
 }
 
 /// Cost and throughput as ratios to the yardstick.
@@ -264,115 +356,4 @@ fn connections(scenario: &Scenario) -> Grid {
         })
     };
     Grid::of("Connections by how they ended", &columns, rows(scenario, cells))
-}
-
-/// `1.02 [0.99 1.05]`, with ≈ before it when no difference was seen; `[?]` without an interval.
-pub(super) fn ratio(ratio: Option<Ratio>) -> String {
-    let Some(ratio) = ratio else { return NONE.to_owned() };
-    let mark = if ratio.verdict() == Verdict::NoDifference { "≈" } else { "" };
-    match ratio.interval {
-        Some(interval) => {
-            format!("{mark}{:.2} [{:.2} {:.2}]", ratio.value, interval.low, interval.high)
-        }
-        None => format!("{:.2} [?]", ratio.value),
-    }
-}
-
-/// Microseconds, in the unit that keeps three digits readable.
-pub(super) fn time(us: Option<f64>) -> String {
-    match us {
-        None => NONE.to_owned(),
-        Some(us) if us < 1_000.0 => format!("{us:.0} µs"),
-        Some(us) if us < 10_000.0 => format!("{:.2} ms", us / 1_000.0),
-        Some(us) if us < 100_000.0 => format!("{:.1} ms", us / 1_000.0),
-        Some(us) => format!("{:.0} ms", us / 1_000.0),
-    }
-}
-
-fn one(value: Option<f64>) -> String {
-    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.1}"))
-}
-
-fn two(value: Option<f64>) -> String {
-    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.2}"))
-}
-
-fn three(value: Option<f64>) -> String {
-    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.3}"))
-}
-
-/// A whole number of something.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate per second is positive and small"
-)]
-fn whole(value: Option<f64>) -> String {
-    value.map_or_else(|| NONE.to_owned(), |value| thousands(value.round() as u64))
-}
-
-/// `1234567` as `1,234,567`.
-#[must_use]
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// What was done, and the seeds of what was drawn for it.
-#[must_use]
-pub fn setting(scenario: &Scenario) -> String {
-    let mut text = scenario.setting.clone();
-    if !scenario.seeds.is_empty() {
-        let seeds: Vec<_> = scenario.seeds.iter().map(u64::to_string).collect();
-        let s = if seeds.len() == 1 { "" } else { "s" };
-        text.push_str(&format!(" Trace seed{s}: {}.", seeds.join(", ")));
-    }
-    text
-}
-
-/// `1 round`, `3 rounds`.
-#[must_use]
-pub fn rounds(count: u32) -> String {
-    format!("{count} round{}", if count == 1 { "" } else { "s" })
-}
-
-/// A count per kill and the like, for sentences.
-#[must_use]
-pub fn per(count: u64, of: u64) -> String {
-    if of == 0 { NONE.to_owned() } else { format!("{:.2}", to_f64(count) / to_f64(of)) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::measure::ratio::Interval;
-
-    #[test]
-    fn figures_are_readable() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_234_567), "1,234,567");
-        assert_eq!(time(Some(812.4)), "812 µs");
-        assert_eq!(time(Some(4_321.0)), "4.32 ms");
-        assert_eq!(time(Some(43_210.0)), "43.2 ms");
-        assert_eq!(time(None), "–");
-        assert_eq!(whole(Some(12_345.6)), "12,346");
-    }
-
-    #[test]
-    fn a_ratio_shows_its_interval_and_whether_it_differs() {
-        let of =
-            |value, low, high| ratio(Some(Ratio { value, interval: Some(Interval { low, high }) }));
-        assert_eq!(of(1.02, 0.99, 1.05), "≈1.02 [0.99 1.05]");
-        assert_eq!(of(1.2, 1.1, 1.3), "1.20 [1.10 1.30]");
-        assert_eq!(ratio(Some(Ratio { value: 1.2, interval: None })), "1.20 [?]");
-        assert_eq!(ratio(None), "–");
-    }
 }

@@ -1,7 +1,8 @@
 //! The report as text for a terminal of 100 columns.
 
 use super::reading::sentences;
-use super::tables::{self, grids, rounds};
+use super::tables::grids;
+use super::text::{self, rounds};
 use super::{Report, Scenario};
 
 /// Longest line.
@@ -48,7 +49,7 @@ fn render_scenario(scenario: &Scenario, against: &str, text: &mut String) {
             rounds(scenario.rounds)
         ),
     );
-    wrap(text, "", &tables::setting(scenario));
+    wrap(text, "", &text::setting(scenario));
     for grid in grids(scenario, against) {
         text.push('\n');
         wrap(text, "", &grid.title);

@@ -1,4 +1,4 @@
-//! Latency by percentile beside that of the ideal queue, and the ratio of the two.
+//! Latency by percentile beside what would have been ideal, and the ratio of the two.
 
 use maud::html;
 
@@ -18,49 +18,83 @@ const FRAME: Frame = Frame { left: 52.0, right: 350.0, top: 8.0, bottom: 200.0 }
 
 type Points = [(f64, f64)];
 
+/// What would have been ideal.
+struct Ideal {
+    /// In captions.
+    name: &'static str,
+    /// A class of the style sheet.
+    class: &'static str,
+    of: fn(&Row) -> &Points,
+}
+
+const IDEALS: [Ideal; 2] = [
+    Ideal { name: "the ideal queue", class: "ideal", of: |row| &row.ideal_curve },
+    Ideal { name: "shared cores", class: "sharing", of: |row| &row.sharing_curve },
+];
+
 /// The drawings of a scenario; none without curves.
 pub fn drawings(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
     let rows: Vec<&Row> = scenario.rows.iter().filter(|row| !row.curve.is_empty()).collect();
-    let points = || rows.iter().flat_map(|row| row.curve.iter().chain(&row.ideal_curve));
+    let points = || {
+        let ideals = IDEALS.iter().flat_map(|ideal| rows.iter().map(|row| (ideal.of)(row)));
+        rows.iter().map(|row| &*row.curve).chain(ideals).flatten()
+    };
     let latencies = Axis::log(points().map(|point| point.1));
     let percentiles = Axis::percentile(points().map(|point| point.0));
     let (Some(y), Some(x)) = (latencies, percentiles) else { return Vec::new() };
-    let ratios: Vec<Vec<(f64, f64)>> =
-        rows.iter().map(|row| over_ideal(&row.curve, &row.ideal_curve)).collect();
-    let over = Axis::ratio(ratios.iter().flatten().map(|point| point.1));
 
     let mut drawings = Vec::new();
-    let count = rows.len().div_ceil(LINES);
-    for (index, rows) in rows.chunks(LINES).enumerate() {
-        let of = if count > 1 { format!(" ({} of {count})", index + 1) } else { String::new() };
-        let lines: Vec<Line> = rows.iter().map(|row| (&*row.contestant, &*row.curve)).collect();
-        let ideals = distinct(rows.iter().map(|row| &*row.ideal_curve));
+    for (rows, of) in parts(&rows) {
+        let lines = rows.iter().map(|row| Line::of(row, row.curve.clone())).collect::<Vec<_>>();
+        let ideals: Vec<_> = IDEALS
+            .iter()
+            .flat_map(|ideal| {
+                let curves = distinct(rows.iter().map(|row| (ideal.of)(row)));
+                curves.into_iter().map(move |points| (ideal, points))
+            })
+            .collect();
         let caption = format!("Latency by percentile{of}");
         drawings.push(plot(caption, &lines, &ideals, (x, y), looks, latency));
     }
-    for (index, (rows, ratios)) in rows.chunks(LINES).zip(ratios.chunks(LINES)).enumerate() {
-        let of = if count > 1 { format!(" ({} of {count})", index + 1) } else { String::new() };
-        let lines: Vec<Line> = rows
-            .iter()
-            .zip(ratios)
-            .filter(|(_, ratios)| !ratios.is_empty())
-            .map(|(row, ratios)| (&*row.contestant, &**ratios))
-            .collect();
-        let caption = format!("Latency over that of the ideal queue{of}");
-        if !lines.is_empty() {
-            drawings.push(plot(caption, &lines, &[], (x, over), looks, times));
+    for ideal in &IDEALS {
+        let over = rows.iter().map(|row| Line::of(row, over_ideal(&row.curve, (ideal.of)(row))));
+        let all: Vec<Line> = over.collect();
+        let axis = Axis::ratio(all.iter().flat_map(|line| &line.points).map(|point| point.1));
+        let drawn: Vec<Line> = all.into_iter().filter(|line| !line.points.is_empty()).collect();
+        for (lines, of) in parts(&drawn) {
+            let caption = format!("Latency over that of {}{of}", ideal.name);
+            drawings.push(plot(caption, lines, &[], (x, axis), looks, times));
         }
     }
     drawings
 }
 
-/// Whose it is, and the points.
-type Line<'a> = (&'a str, &'a Points);
+/// As many as one drawing holds, and which of how many drawings it is.
+fn parts<T>(all: &[T]) -> impl Iterator<Item = (&[T], String)> {
+    let count = all.len().div_ceil(LINES);
+    let name = move |index: usize| match count {
+        1 => String::new(),
+        _ => format!(" ({} of {count})", index + 1),
+    };
+    all.chunks(LINES).enumerate().map(move |(index, part)| (part, name(index)))
+}
+
+/// A contestant's line.
+struct Line<'a> {
+    contestant: &'a str,
+    points: Vec<(f64, f64)>,
+}
+
+impl<'a> Line<'a> {
+    fn of(row: &'a Row, points: Vec<(f64, f64)>) -> Self {
+        Self { contestant: &row.contestant, points }
+    }
+}
 
 fn plot(
     caption: String,
     lines: &[Line],
-    ideals: &[&Points],
+    ideals: &[(&Ideal, &Points)],
     (x, y): (Axis, Axis),
     looks: &Looks,
     label: impl Fn(f64) -> String,
@@ -73,26 +107,28 @@ fn plot(
         (FRAME.upwards(y, &label))
         (FRAME.from_left(x, percent))
         text.axis x="201" y="230" text-anchor="middle" { "percentile" }
-        @for points in ideals { (line(&places(points), "ideal")) }
-        @for (name, points) in lines {
-            @let look = looks.look(name);
+        @for (ideal, points) in ideals { (line(&places(points), ideal.class)) }
+        @for Line { contestant, points } in lines {
+            @let look = looks.look(contestant);
             (line(&places(points), &format!("{} {}", look.class, look.mark.dash())))
             @for (percentile, value) in marked(points) {
                 (mark(
                     look,
                     (FRAME.x(x, percentile), FRAME.y(y, value)),
-                    &format!("{name}, {}: {}", percent(percentile), label(value)),
+                    &format!("{contestant}, {}: {}", percent(percentile), label(value)),
                 ))
             }
         }
     };
-    let ends = lines.iter().filter_map(|(name, points)| {
+    let ends = lines.iter().filter_map(|Line { contestant, points }| {
         let (percentile, value) = points.iter().rfind(|point| point.0 < 100.0)?;
-        Some(format!("{name} {} at {}", label(*value), percent(*percentile)))
+        Some(format!("{contestant} {} at {}", label(*value), percent(*percentile)))
     });
     let about = format!("{}.", ends.collect::<Vec<_>>().join(", "));
-    let names = lines.iter().map(|(name, _)| *name);
-    let below = legend(names, looks, !ideals.is_empty());
+    let names = lines.iter().map(|line| line.contestant);
+    let mut others: Vec<_> = ideals.iter().map(|(ideal, _)| (ideal.name, ideal.class)).collect();
+    others.dedup();
+    let below = legend(names, looks, &others);
     Drawing { caption, about, height: HEIGHT, body, below }
 }
 

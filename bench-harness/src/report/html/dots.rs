@@ -9,8 +9,8 @@ use super::draw::{Drawing, Frame, WIDTH, mark, number};
 use super::look::{Look, Looks};
 use crate::measure::ratio::{RESOLUTION, Ratio, median};
 use crate::report::grid::short;
-use crate::report::tables::ratio as words;
-use crate::report::{Row, Scenario};
+use crate::report::text::ratio as words;
+use crate::report::{Ideal, Row, Scenario};
 
 /// A contestant's line: the name, and below it the marks.
 const LINE: f64 = 31.0;
@@ -60,19 +60,37 @@ pub fn to_the_yardstick(scenario: &Scenario, against: &str, looks: &Looks) -> Ve
 
 /// Percentiles over those of the ideal queue.
 pub fn to_the_ideal(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
-    let mut drawings = Vec::new();
-    let whole = scenario.rows.iter().filter_map(|row| {
-        let ideal = row.ideal.as_ref()?;
-        let all = [("p50", ideal.p50), ("p99", ideal.p99), ("p99.9", ideal.p999)];
-        let known: Vec<_> = all.iter().filter_map(|(name, at)| Some((*name, (*at)?))).collect();
-        let text = known.iter().map(|(name, at)| format!("{name} {}", times(*at)));
-        let at: Vec<f64> = known.iter().map(|(_, at)| *at).collect();
-        let text = text.collect::<Vec<_>>().join(" · ");
-        Some(Dots { contestant: &row.contestant, text, span: ends(&at), at })
+    type Of = fn(&Row) -> Option<&Ideal>;
+    let all: [(&str, Of); 4] = [
+        ("Percentiles over those of the ideal queue", |row| row.ideal.as_ref()),
+        ("Short requests: percentiles over those of the ideal queue", |row| {
+            row.ideal_short.as_ref()
+        }),
+        ("Percentiles over those of shared cores", |row| row.sharing.as_ref()),
+        ("Short requests: percentiles over those of shared cores", |row| {
+            row.sharing_short.as_ref()
+        }),
+    ];
+    let percentiles = all.into_iter().filter_map(|(caption, of)| {
+        let dots = scenario.rows.iter().filter_map(|row| percentiles(row, of(row)?));
+        draw(caption.to_owned(), &dots.collect::<Vec<_>>(), looks, None)
     });
-    let caption = "Percentiles over those of the ideal queue".to_owned();
-    drawings.extend(draw(caption, &whole.collect::<Vec<_>>(), looks, None));
+    percentiles.chain(by_trace(scenario, looks)).collect()
+}
 
+/// A contestant's percentiles.
+fn percentiles<'a>(row: &'a Row, ideal: &Ideal) -> Option<Dots<'a>> {
+    let all = [("p50", ideal.p50), ("p99", ideal.p99), ("p99.9", ideal.p999)];
+    let known: Vec<_> = all.iter().filter_map(|(name, at)| Some((*name, (*at)?))).collect();
+    let text = known.iter().map(|(name, at)| format!("{name} {}", times(*at)));
+    let at: Vec<f64> = known.iter().map(|(_, at)| *at).collect();
+    let text = text.collect::<Vec<_>>().join(" · ");
+    (!at.is_empty()).then(|| Dots { contestant: &row.contestant, text, span: ends(&at), at })
+}
+
+/// What every trace gave.
+fn by_trace(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
+    let mut drawings = Vec::new();
     let mut figures: Vec<&str> = Vec::new();
     for tail in scenario.rows.iter().flat_map(|row| &row.tails) {
         if !figures.contains(&&*tail.figure) {

@@ -139,8 +139,12 @@ pub fn mark(look: Look, (x, y): (f64, f64), tip: &str) -> Markup {
     html! { path class={ "mark " (look.class) } d=(look.mark.path(x, y)) { title { (tip) } } }
 }
 
-/// Who is who, below a drawing of lines.
-pub fn legend<'a>(labels: impl Iterator<Item = &'a str>, looks: &Looks, ideal: bool) -> Markup {
+/// Who is who, below a drawing of lines; `others` are no contestants, each with its class.
+pub fn legend<'a>(
+    labels: impl Iterator<Item = &'a str>,
+    looks: &Looks,
+    others: &[(&str, &str)],
+) -> Markup {
     html! {
         ul.legend {
             @for label in labels {
@@ -153,12 +157,12 @@ pub fn legend<'a>(labels: impl Iterator<Item = &'a str>, looks: &Looks, ideal: b
                     (label)
                 }
             }
-            @if ideal {
+            @for (name, class) in others {
                 li {
                     svg viewBox="0 0 24 12" aria-hidden="true" {
-                        (line(&[(1.0, 6.0), (23.0, 6.0)], "ideal"))
+                        (line(&[(1.0, 6.0), (23.0, 6.0)], class))
                     }
-                    "ideal"
+                    (name)
                 }
             }
         }

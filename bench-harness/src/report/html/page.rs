@@ -8,7 +8,8 @@ use super::{curves, dots, spread, timeline};
 use crate::report::flat::figures;
 use crate::report::grid::{Grid, NONE};
 use crate::report::reading::readings;
-use crate::report::tables::{self, grids, rounds};
+use crate::report::tables::grids;
+use crate::report::text::{self, rounds};
 use crate::report::{Report, Scenario};
 
 const STYLE: &str = include_str!("style.css");
@@ -145,7 +146,7 @@ fn part(scenario: &Scenario, against: &str, anchor: &str, looks: &Looks) -> Mark
     html! {
         section id=(anchor) {
             h2 { (scenario.name) small { " " (scenario.runtime.word()) " · " (rounds(scenario.rounds)) } }
-            p.setting { (tables::setting(scenario)) }
+            p.setting { (text::setting(scenario)) }
             @for failure in &scenario.failures { p.failure { "Failed: " (failure) } }
             div.drawings { @for drawing in &drawings { (drawing.figure(&scenario.name)) } }
             @if let Some((first, others)) = grids.split_first() {

@@ -9,7 +9,7 @@ use super::axis::Axis;
 use super::draw::{self, Drawing, Frame, WIDTH, number, plain};
 use super::look::Looks;
 use crate::measure::latency::to_f64;
-use crate::report::tables::{thousands, time};
+use crate::report::text::{thousands, time};
 use crate::report::{Moment, Row, Scenario};
 
 /// Latencies.
