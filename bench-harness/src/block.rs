@@ -14,6 +14,8 @@ use crate::load::Handle;
 use crate::load::protocol::{Arrival, Order, Trace};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
 use crate::measure::latency::{Latency, to_f64};
+use crate::measure::memory;
+use crate::measure::timeline::Deed;
 use crate::progress::Progress;
 use crate::restarter::Restarter;
 use crate::scaler::{Scaled, Scaler};
@@ -65,6 +67,10 @@ pub struct Played {
     pub scaled: Option<Scaled>,
     /// Rolling restarts that replaced every worker.
     pub restarts: Option<u32>,
+    /// Memory of a worker (PSS), mean, in KiB; not with faults, where processes go.
+    pub pss_kib: Option<f64>,
+    /// What was done to its workers, and when.
+    pub deeds: Vec<Deed>,
     /// Who was stopped.
     pub hang: Option<Hang>,
     /// Blocks before this one that were void.
@@ -125,6 +131,8 @@ impl Block<'_> {
                 played.trace = load.trace(&order, self.length, told(progress, || Ok(None)))?;
                 std::thread::sleep(SETTLE);
                 played.used = Some(tree.usage()?.since(&before));
+                // A foreign kernel may keep the account to itself; then there is no figure.
+                played.pss_kib = memory::mean_pss_kib(tree.workers()).ok().flatten();
                 while server.try_notice()?.is_some() {}
             }
             Some(Fault::Kill { every_ms }) => {
@@ -135,6 +143,8 @@ impl Block<'_> {
                     load.trace(&order, self.length, told(progress, || killer.glance()))?;
                 let toll = killer.finish()?;
                 played.failures.extend(toll.failures.iter().cloned());
+                played.deeds =
+                    toll.kills.iter().map(|kill| Deed::new(kill.at_us, "killed")).collect();
                 played.toll = Some(toll);
             }
             Some(Fault::Scale { cycles }) => {
@@ -143,6 +153,7 @@ impl Block<'_> {
                     load.trace(&order, self.length, told(progress, || scaler.glance()))?;
                 let scaled = scaler.finish();
                 played.failures.extend(scaled.failures.iter().cloned());
+                played.deeds.clone_from(&scaled.deeds);
                 played.scaled = Some(scaled);
             }
             Some(Fault::Restart { every_ms }) => {
@@ -152,6 +163,7 @@ impl Block<'_> {
                 played.trace = load.trace(&order, self.length, glance)?;
                 let restarted = restarter.finish(interrupt)?;
                 played.failures.extend(restarted.failures);
+                played.deeds = restarted.deeds;
                 played.restarts = Some(restarted.restarts);
             }
             Some(Fault::Stop { for_ms }) => {
@@ -161,6 +173,10 @@ impl Block<'_> {
                 played.trace =
                     load.trace(&order, self.length, told(progress, || stopper.glance()))?;
                 played.hang = stopper.finish()?;
+                if let Some(hang) = played.hang {
+                    played.deeds.push(Deed::new(hang.since_us, "stopped"));
+                    played.deeds.push(Deed::new(hang.held_until_us, "goes on"));
+                }
             }
         }
         played.remarks = server.remarks().to_vec();

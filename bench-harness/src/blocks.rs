@@ -220,7 +220,8 @@ mod tests {
                 let length = part.length(None).expect("a part with figures has a length");
                 for seed in 0..20 {
                     let trace = draw(part, 8, length, seed).unwrap();
-                    let measured = (trace.len() - trace.len() / runner::WARM_UP) as u64;
+                    let measured =
+                        (trace.len() - trace.len() / crate::measure::figures::WARM_UP) as u64;
                     for figure in &part.figures {
                         let beyond = beyond(measured, figure.quantile);
                         assert!(to_f64(beyond) >= BEYOND_MIN, "{}: {beyond}", figure.name);

@@ -6,7 +6,9 @@ use anyhow::bail;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::clock;
 use crate::interrupt::Interrupt;
+use crate::measure::timeline::Deed;
 use crate::roster::PATIENCE;
 use crate::server::{Notice, Server};
 
@@ -27,6 +29,8 @@ pub struct Restarter<'s> {
 pub struct Restarted {
     /// Rolling restarts that replaced every worker.
     pub restarts: u32,
+    /// When each was asked for, and when it was done.
+    pub deeds: Vec<Deed>,
     /// Ends that were no drains, restarts that were given up or not finished.
     pub failures: Vec<String>,
 }
@@ -67,6 +71,7 @@ impl<'s> Restarter<'s> {
             let Ok(pid) = i32::try_from(self.server.pid()) else { bail!("a strange process id") };
             kill(Pid::from_raw(pid), Signal::SIGHUP)?;
             self.busy = true;
+            self.done("restart");
             self.next = now + self.interval;
             return Ok(Some(now + Duration::from_millis(5)));
         }
@@ -91,11 +96,16 @@ impl<'s> Restarter<'s> {
         Ok(self.restarted)
     }
 
+    fn done(&mut self, what: &str) {
+        self.restarted.deeds.push(Deed::new(clock::monotonic_us(), what));
+    }
+
     fn heed(&mut self, notice: &Notice) {
         match notice {
             Notice::Restarted => {
                 self.busy = false;
                 self.restarted.restarts += 1;
+                self.done("restarted");
             }
             Notice::RestartAborted { slot } => {
                 self.busy = false;

@@ -6,6 +6,8 @@ use anyhow::bail;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::clock;
+use crate::measure::timeline::Deed;
 use crate::server::{Notice, Server};
 
 /// The scaler of one block on one server.
@@ -21,6 +23,7 @@ pub struct Scaler<'s> {
     awaited: Option<u32>,
     interval: Duration,
     next: Instant,
+    deeds: Vec<Deed>,
     failures: Vec<String>,
 }
 
@@ -29,6 +32,8 @@ pub struct Scaler<'s> {
 pub struct Scaled {
     /// Times that all slots but one were taken away and given back.
     pub cycles: u32,
+    /// Each step that was confirmed.
+    pub deeds: Vec<Deed>,
     /// Ends that were no drains, cycles that did not come about.
     pub failures: Vec<String>,
 }
@@ -47,6 +52,7 @@ impl<'s> Scaler<'s> {
             awaited: None,
             interval: length * 8 / 10 / steps.max(1),
             next: Instant::now() + length / 10,
+            deeds: Vec::new(),
             failures: Vec::new(),
         }
     }
@@ -86,7 +92,8 @@ impl<'s> Scaler<'s> {
             let (done, steps) = (self.done, self.steps);
             self.failures.push(format!("only {done} of {steps} steps were confirmed in time"));
         }
-        Scaled { cycles: self.done / steps_of(self.most, 1).max(1), failures: self.failures }
+        let cycles = self.done / steps_of(self.most, 1).max(1);
+        Scaled { cycles, deeds: self.deeds, failures: self.failures }
     }
 
     fn heed(&mut self, notice: &Notice) {
@@ -94,6 +101,9 @@ impl<'s> Scaler<'s> {
             Notice::Scaled { workers } if self.awaited == Some(*workers) => {
                 self.awaited = None;
                 self.done += 1;
+                let slots = if *workers == 1 { "slot" } else { "slots" };
+                let deed = format!("{workers} {slots}");
+                self.deeds.push(Deed::new(clock::monotonic_us(), deed));
             }
             Notice::Exited { slot, status, .. } if status != "exit 0" => {
                 self.failures

@@ -97,7 +97,9 @@ pub fn run(spec: &Spec, context: &Context<'_>) -> anyhow::Result<Scenario> {
 pub(crate) fn nobody_failed(label: &str, connections: &Tally, made: u64) -> Vec<String> {
     unaccounted(label, connections, made)
         .into_iter()
-        .chain(ended(label, connections, |category| category != Category::Served))
+        .chain(ended(label, connections, |category| {
+            category.is_failure() || category == Category::Shed
+        }))
         .collect()
 }
 

@@ -17,7 +17,9 @@ use crate::load::Handle;
 use crate::load::category::Tally;
 use crate::load::protocol::{Order, Slice};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
-use crate::measure::latency::{Latency, to_f64};
+use crate::measure::curve;
+use crate::measure::latency::{Latencies, to_f64};
+use crate::measure::memory;
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::measure::syscalls::Counters;
@@ -307,11 +309,15 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
         }
     }
     let latencies = runner.samples.iter().flat_map(|sample| &sample.slice.latency_ns);
+    let latencies = Latencies::of(latencies.copied());
     let middle = |figure: fn(&Sample) -> f64| median(&mut each(runner, figure));
     Row {
         contestant: runner.label.clone(),
         throughput: middle(throughput),
-        latency: Latency::of(latencies.copied()),
+        latency: latencies.summary(),
+        curve: curve::points(&latencies),
+        // A foreign kernel may keep the account to itself; then there is no figure.
+        pss_kib: memory::mean_pss_kib(runner.tree.workers()).ok().flatten(),
         cpu_server_us: middle(cpu_server_us),
         cpu_both_us: middle(cpu_both_us),
         switches: middle(switches),

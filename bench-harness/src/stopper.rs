@@ -17,9 +17,19 @@ use crate::server::Server;
 pub struct Hang {
     /// Its seat.
     pub slot: u32,
+    /// When it began to hang, in microseconds of the clock that all processes share.
+    pub since_us: u64,
     /// A time before it went on, in microseconds of the clock that all processes share. Nothing is
     /// taken while a worker hangs, so whatever it took before this it held when it began to hang.
     pub held_until_us: u64,
+}
+
+/// A worker that is stopped now.
+#[derive(Clone, Copy, Debug)]
+struct Stopped {
+    slot: u32,
+    pid: Pid,
+    since_us: u64,
 }
 
 /// The stopper of one block on one server. Dropping it lets the worker go on.
@@ -30,7 +40,7 @@ pub struct Stopper<'s> {
     roster: Roster,
     stop: Instant,
     go_on: Instant,
-    stopped: Option<(u32, Pid)>,
+    stopped: Option<Stopped>,
     hang: Option<Hang>,
 }
 
@@ -69,14 +79,15 @@ impl<'s> Stopper<'s> {
             (None, None) if now < self.stop => Ok(Some(self.stop)),
             (None, None) => {
                 if let Some((slot, pid)) = self.roster.take(&mut self.random) {
+                    let since_us = clock::monotonic_us();
                     kill(pid, Signal::SIGSTOP)?;
-                    self.stopped = Some((slot, pid));
+                    self.stopped = Some(Stopped { slot, pid, since_us });
                 }
                 Ok(Some(self.go_on))
             }
             (Some(_), None) if now < self.go_on => Ok(Some(self.go_on)),
-            (Some((slot, pid)), None) => {
-                self.hang = Some(Hang { slot, held_until_us: clock::monotonic_us() });
+            (Some(Stopped { slot, pid, since_us }), None) => {
+                self.hang = Some(Hang { slot, since_us, held_until_us: clock::monotonic_us() });
                 self.stopped = None;
                 kill(pid, Signal::SIGCONT)?;
                 Ok(None)
@@ -95,7 +106,7 @@ impl<'s> Stopper<'s> {
 
 impl Drop for Stopper<'_> {
     fn drop(&mut self) {
-        if let Some((_, pid)) = self.stopped {
+        if let Some(Stopped { pid, .. }) = self.stopped {
             // A stopped worker drains for nobody. It cannot have been reaped: its supervisor lives,
             // and workers leave only when they run.
             let _ = kill(pid, Signal::SIGCONT);

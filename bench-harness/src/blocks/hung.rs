@@ -33,8 +33,10 @@ pub(super) fn looped(arrivals: &[Arrival], trace: &Trace) -> Option<Hang> {
     let hangs = |arrival: &Arrival| arrival.handler == Handler::Hangs;
     let (arrival, record) = arrivals.iter().zip(&trace.records).find(|(one, _)| hangs(one))?;
     let end_us = trace.start_us + arrival.at_us + record.latency_us;
+    let service_us = record.service_us?;
+    let since_us = end_us.checked_sub(service_us)?;
     // In the midst of it, so that no lateness of the client matters.
-    Some(Hang { slot: record.worker?, held_until_us: end_us.checked_sub(record.service_us? / 2)? })
+    Some(Hang { slot: record.worker?, since_us, held_until_us: since_us + service_us / 2 })
 }
 
 /// Counts the delayed requests, and those of them that the hung worker held.
@@ -75,7 +77,7 @@ mod tests {
             record(9_000_000, None, None),
         ];
         let trace = Trace { records, ..Trace::default() };
-        let seen = count("stopped", &trace, Hang { slot: 1, held_until_us: 1_000 });
+        let seen = count("stopped", &trace, Hang { slot: 1, since_us: 0, held_until_us: 1_000 });
         assert_eq!((seen.requests, seen.delayed, seen.held, seen.beside()), (6, 4, 1, 3));
     }
 
@@ -91,6 +93,7 @@ mod tests {
             Record { service_us: Some(5_000_000), ..record(5_000_100, Some(3), Some(2_000_050)) };
         let trace = Trace { start_us: 1_000, records, ..Trace::default() };
         let hang = looped(&arrivals, &trace).unwrap();
-        assert_eq!(hang, Hang { slot: 3, held_until_us: 1_000 + 2_000_000 + 2_500_100 });
+        let since_us = 1_000 + 2_000_000 + 100;
+        assert_eq!(hang, Hang { slot: 3, since_us, held_until_us: since_us + 2_500_000 });
     }
 }

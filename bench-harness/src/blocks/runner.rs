@@ -8,22 +8,21 @@ use super::{hung, tails};
 use crate::accounts;
 use crate::block::{LAG_MAX_US, Played};
 use crate::contestant::Contestant;
-use crate::ideal;
 use crate::killer::Toll;
 use crate::load::category::{Category, Tally};
 use crate::load::protocol::{Arrival, Record, Trace};
-use crate::measure::latency::{Latency, to_f64};
+use crate::measure::figures::{Figures, Ideals, WARM_UP};
+use crate::measure::generator::Lags;
+use crate::measure::latency::to_f64;
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
-use crate::report::{Caution, Hung, Ideal, Kills, Ratios, Row, Tail};
+use crate::measure::timeline::{self, Deed};
+use crate::report::{Caution, Hung, Kills, Moment, Ratios, Row, Tail};
 use crate::scenario::spec::{Fault, Open, Part};
-use crate::scenario::{Context, ended, nobody_failed, unaccounted};
+use crate::scenario::{self, Context, ended, nobody_failed, unaccounted};
 
 /// Consecutive requests that are resampled together: they queued behind each other.
 const CHUNK: usize = 100;
-
-/// A block's first requests are not measured: one in so many.
-pub(super) const WARM_UP: usize = 10;
 
 /// Accepting loops of a worker.
 const LANES: u64 = 1;
@@ -33,6 +32,8 @@ const LANES: u64 = 1;
 pub(super) struct Runner {
     pub(super) label: String,
     workers: u32,
+    /// Cores of this machine.
+    cores: u32,
     /// Whether all blocks are of one kind, so that their latencies may be pooled.
     of_one_kind: bool,
     /// Whether the ideal, which has no faults, is a yardstick.
@@ -44,13 +45,18 @@ pub(super) struct Runner {
     busy_us: BTreeMap<u32, u64>,
     /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
     chunks: Vec<Vec<u64>>,
-    ideal_ns: Vec<u64>,
+    figures: Figures,
+    /// Of its first block with a fault.
+    timeline: Vec<Moment>,
+    pss_kib: Vec<f64>,
+    retried: u64,
     tails: Vec<Tail>,
     hung: Vec<Hung>,
     cpu_server_us: Vec<f64>,
     cpu_both_us: Vec<f64>,
     switches: Vec<f64>,
     after_us: Vec<f64>,
+    lags: Lags,
     /// How late the generator was: the 99th percentile of its worst block.
     lag_us: Option<f64>,
     void: u32,
@@ -71,6 +77,7 @@ impl Runner {
         Self {
             label,
             workers,
+            cores: scenario::cores(),
             of_one_kind: open.parts.len() == 1,
             has_ideal: faults.next().is_none(),
             kills: kills.then(Kills::default),
@@ -87,17 +94,20 @@ impl Runner {
         charge_us: f64,
     ) {
         let records = &played.trace.records;
-        self.made += arrivals.len() as u64;
+        self.made += played.trace.made;
+        self.connections.add(&played.trace.connections);
+        self.retried += played.trace.retried;
+        self.lags.add(&played.trace);
+        self.pss_kib.extend(played.pss_kib);
         for record in records {
-            self.connections.count(record.category);
             if let (Some(worker), Some(service_us)) = (record.worker, record.service_us) {
                 *self.busy_us.entry(worker).or_default() += service_us;
             }
         }
         let warm = records.len() / WARM_UP;
-        let ideal = ideal_ns(arrivals, &played.trace, charge_us, self.workers);
+        let ideals = Ideals::of(arrivals, &played.trace, charge_us, self.workers, self.cores);
         for figure in &part.figures {
-            tails::add(&mut self.tails, figure, arrivals, records, &ideal, warm);
+            tails::add(&mut self.tails, figure, arrivals, records, &ideals.queue_ns, warm);
         }
         if self.of_one_kind {
             let served = |record: &&Record| record.category == Category::Served;
@@ -105,7 +115,7 @@ impl Runner {
                 let latencies = chunk.iter().filter(served).map(|one| one.latency_us * 1000);
                 self.chunks.push(latencies.collect());
             }
-            self.ideal_ns.extend(ideal.iter().skip(warm));
+            self.figures.add(arrivals, &played.trace, &ideals);
             if let Some(used) = &played.used {
                 let served = to_f64(records.len() as u64);
                 let client_ns = played.trace.cpu_ns;
@@ -124,6 +134,15 @@ impl Runner {
         }
         if let Some(how) = part.fault.and_then(hung::word) {
             self.add_hung(how, arrivals, &played);
+        }
+        if part.fault.is_some() && self.timeline.is_empty() {
+            let looped = hung::looped(arrivals, &played.trace);
+            let looped = looped.map(|hang| Deed::new(hang.since_us, "looping"));
+            let deeds: Vec<Deed> = played.deeds.iter().cloned().chain(looped).collect();
+            self.timeline = timeline::moments(arrivals, &played.trace, &deeds);
+        }
+        if let Some(failure) = without_connection(&played.trace) {
+            self.failures.push(failure);
         }
         for remark in played.remarks {
             if !self.remarks.contains(&remark) {
@@ -148,21 +167,12 @@ impl Runner {
 
     /// Its row; everything as ratio to the yardstick on the same traces, too, if there is one.
     pub(super) fn row(&self, yardstick: Option<&Self>, random: &mut SmallRng) -> Row {
-        let latency = Latency::of(self.chunks.iter().flatten().copied());
-        let ideal = Latency::of(self.ideal_ns.iter().copied());
-        let over = |own: Option<f64>, ideal: Option<f64>| Some(own? / ideal?);
         let ratios = match yardstick {
             Some(other) if !std::ptr::eq(self, other) => self.ratios(other, random),
             _ => Ratios::default(),
         };
-        Row {
+        let mut row = Row {
             contestant: self.label.clone(),
-            ideal: (self.has_ideal && self.of_one_kind).then(|| Ideal {
-                p50: over(latency.p50_us, ideal.p50_us),
-                p99: over(latency.p99_us, ideal.p99_us),
-                p999: over(latency.p999_us, ideal.p999_us),
-            }),
-            latency,
             cpu_server_us: median(&mut self.cpu_server_us.clone()),
             cpu_both_us: median(&mut self.cpu_both_us.clone()),
             after_us: median(&mut self.after_us.clone()),
@@ -177,8 +187,16 @@ impl Runner {
             cycles: (self.cycles > 0).then_some(self.cycles),
             restarts: (self.restarts > 0).then_some(self.restarts),
             lag_p99_us: self.lag_us,
+            generator: self.lags.summary(),
+            retried: self.retried,
+            timeline: self.timeline.clone(),
+            pss_kib: median(&mut self.pss_kib.clone()),
             ..Row::default()
+        };
+        if self.of_one_kind {
+            self.figures.fill(&mut row, self.has_ideal);
         }
+        row
     }
 
     /// Throughput is the trace's.
@@ -226,30 +244,19 @@ impl Runner {
     }
 }
 
-/// Latencies of the ideal on this trace, in nanoseconds: the work that was measured, or that was asked
-/// for where nobody answered, and `charge_us` each.
-fn ideal_ns(arrivals: &[Arrival], trace: &Trace, charge_us: f64, workers: u32) -> Vec<u64> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "microseconds")]
-    let charge_ns = (charge_us * 1e3) as u64;
-    let works: Vec<(u64, u64)> = arrivals
-        .iter()
-        .zip(&trace.records)
-        .map(|(arrival, record)| {
-            let service_us = record.service_us.unwrap_or(arrival.service_us);
-            (arrival.at_us * 1_000, service_us * 1_000 + charge_ns)
-        })
-        .collect();
-    ideal::latencies(&works, workers)
+/// Requests that failed though no connection did: none of the kept ones was free in time.
+fn without_connection(trace: &Trace) -> Option<String> {
+    let lost = trace.requests().failed().saturating_sub(trace.connections.failed());
+    (lost > 0).then(|| format!("{lost} requests found no kept connection free in time"))
 }
 
 /// Adds the kills of a block, each with its account.
 fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
     let trace = &played.trace;
-    let failed = |category| !matches!(category, Category::Served | Category::Shed);
     let mut ends_us: Vec<u64> = arrivals
         .iter()
         .zip(&trace.records)
-        .filter(|(_, record)| failed(record.category))
+        .filter(|(_, record)| record.category.is_failure())
         .map(|(arrival, record)| trace.start_us + arrival.at_us + record.latency_us)
         .collect();
     ends_us.sort_unstable();
@@ -304,13 +311,8 @@ mod tests {
         }
     }
 
-    /// A server that is the ideal, but answers everything half as late again.
-    #[test]
-    fn a_server_half_as_slow_again_is_one_and_a_half_times_the_ideal() {
-        let open = open("tail");
-        let part = &open.parts[2];
-        let length = part.length(None).unwrap();
-        let arrivals = part.shape(8, 2, length).unwrap().draw(1).unwrap();
+    /// What a server would have measured that is the ideal, but answers everything half as late again.
+    fn played(arrivals: &[Arrival]) -> Played {
         let record = |arrival: &Arrival| Record {
             lag_us: 0,
             latency_us: 0,
@@ -322,12 +324,21 @@ mod tests {
         };
         let records = arrivals.iter().map(record).collect();
         let mut trace = Trace { records, ..Trace::default() };
-        let ideal = ideal_ns(&arrivals, &trace, 50.0, 8);
-        for (record, ideal) in trace.records.iter_mut().zip(ideal) {
+        let ideals = Ideals::of(arrivals, &trace, 50.0, 8, 1);
+        for (record, ideal) in trace.records.iter_mut().zip(ideals.queue_ns) {
             record.latency_us = ideal / 1_000 * 3 / 2;
         }
+        Played { trace, ..Played::default() }
+    }
+
+    #[test]
+    fn a_server_half_as_slow_again_is_one_and_a_half_times_the_ideal() {
+        let open = open("tail");
+        let part = &open.parts[2];
+        let length = part.length(None).unwrap();
+        let arrivals = part.shape(8, 2, length).unwrap().draw(1).unwrap();
         let mut runner = Runner::of("it".to_owned(), 8, &open);
-        runner.add(part, &arrivals, Played { trace, ..Played::default() }, 50.0);
+        runner.add(part, &arrivals, played(&arrivals), 50.0);
         assert_eq!(runner.tails.len(), 2);
         for tail in &runner.tails {
             let ratio = tail.over_ideal[0];
@@ -335,6 +346,31 @@ mod tests {
         }
         let row = Row::default();
         assert_eq!(runner.failures(&row), Vec::<String>::new());
+    }
+
+    #[test]
+    fn blocks_of_one_kind_have_curves_and_those_with_faults_a_timeline() {
+        let mut random = rand::SeedableRng::seed_from_u64(1);
+        let mut row = |name: &str, deeds: Vec<Deed>| {
+            let open = open(name);
+            let part = &open.parts[0];
+            let shape = part.shape(8, 2, std::time::Duration::from_secs(20)).unwrap();
+            let arrivals = shape.draw(1).unwrap();
+            let mut runner = Runner::of("it".to_owned(), 8, &open);
+            let played = Played { deeds, pss_kib: Some(900.0), ..played(&arrivals) };
+            runner.add(part, &arrivals, played, 50.0);
+            runner.row(None, &mut random)
+        };
+        let calm = row("uneven-work", Vec::new());
+        assert!(calm.curve.len() > 40 && calm.ideal_curve.len() == calm.curve.len(), "{calm:?}");
+        assert!(calm.short.is_some() && calm.slowdown.is_some() && calm.timeline.is_empty());
+        assert_eq!(calm.pss_kib, Some(900.0));
+
+        let killed = row("worker-killed", vec![Deed::new(10_000_000, "killed")]);
+        assert_eq!((killed.ideal, killed.ideal_curve), (None, Vec::new()));
+        let when = killed.timeline.iter().find(|moment| moment.done.is_some()).unwrap();
+        assert!((when.at_s - 10.0).abs() < 0.15, "{when:?}");
+        assert!(killed.timeline.iter().all(|moment| moment.due > 0 && moment.failed == 0));
     }
 
     #[test]

@@ -59,6 +59,12 @@ impl Tree {
         Ok(usage)
     }
 
+    /// The process ids of all but the root.
+    #[must_use]
+    pub fn workers(&self) -> &[u32] {
+        self.0.get(1..).unwrap_or_default()
+    }
+
     /// The ids of all its threads.
     ///
     /// # Errors

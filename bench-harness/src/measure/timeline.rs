@@ -1,14 +1,12 @@
 //! What happened when in a run with faults: who was due, who failed, who waited, what was done.
 
-use std::time::Duration;
-
 use crate::load::category::Category;
 use crate::load::protocol::{Arrival, Trace};
 use crate::measure::latency::to_f64;
 use crate::report::Moment;
 
 /// Moments of a run: enough to see a stall of a hundredth of it, few enough to draw.
-const MOMENTS: u32 = 150;
+const MOMENTS: u64 = 150;
 
 /// Something that was done to the workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,17 +17,21 @@ pub struct Deed {
     pub what: String,
 }
 
-/// A run of `length` in moments of the same length. Requests belong to the moment in which they were
+impl Deed {
+    /// `what` was done at this time.
+    #[must_use]
+    pub fn new(at_us: u64, what: impl Into<String>) -> Self {
+        Self { at_us, what: what.into() }
+    }
+}
+
+/// A run in moments of the same length. Requests belong to the moment in which they were
 /// due, deeds to the one in which they were done; several at once are counted.
 #[must_use]
-pub fn moments(
-    arrivals: &[Arrival],
-    trace: &Trace,
-    length: Duration,
-    deeds: &[Deed],
-) -> Vec<Moment> {
-    let each_us = u64::try_from((length / MOMENTS).as_micros()).unwrap_or(u64::MAX).max(1);
-    let mut moments: Vec<Moment> = (0..u64::from(MOMENTS))
+pub fn moments(arrivals: &[Arrival], trace: &Trace, deeds: &[Deed]) -> Vec<Moment> {
+    let last_us = arrivals.last().map_or(0, |arrival| arrival.at_us);
+    let each_us = last_us / MOMENTS + 1;
+    let mut moments: Vec<Moment> = (0..MOMENTS)
         .map(|index| Moment { at_s: to_f64(index * each_us) / 1e6, ..Moment::default() })
         .collect();
     let index = |at_us: u64| usize::try_from(at_us / each_us).unwrap_or(usize::MAX);
@@ -80,7 +82,7 @@ mod tests {
             after_ns: None,
             category,
         };
-        let arrivals = [0, 99_999, 100_000, 250_000, 20_000_000].map(arrival);
+        let arrivals = [0, 99_999, 100_000, 250_000, 14_999_999].map(arrival);
         let records = vec![
             record(7_000, Category::Served),
             record(9_000, Category::Served),
@@ -89,14 +91,13 @@ mod tests {
             record(1, Category::Served),
         ];
         let trace = Trace { start_us: 1_000, records, ..Trace::default() };
-        let deed = |at_us, what: &str| Deed { at_us, what: what.to_owned() };
         let deeds = [
-            deed(500, "before it began"),
-            deed(101_000, "killed"),
-            deed(111_000, "killed"),
-            deed(121_000, "stopped"),
+            Deed::new(500, "before it began"),
+            Deed::new(101_000, "killed"),
+            Deed::new(111_000, "killed"),
+            Deed::new(121_000, "stopped"),
         ];
-        let moments = moments(&arrivals, &trace, Duration::from_secs(15), &deeds);
+        let moments = moments(&arrivals, &trace, &deeds);
         assert_eq!(moments.len(), 150);
         let seen: Vec<_> = moments[..3]
             .iter()
@@ -110,6 +111,7 @@ mod tests {
                 (0.2, 1, 0, None, None),
             ]
         );
-        assert_eq!(moments[3..].iter().map(|one| one.due).sum::<u64>(), 0);
+        assert_eq!(moments[3..149].iter().map(|one| one.due).sum::<u64>(), 0);
+        assert_eq!((moments[149].due, moments[149].failed), (1, 0));
     }
 }
