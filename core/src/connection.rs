@@ -464,7 +464,7 @@ mod tests {
         let (ours, _silent) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut connection = meter(None).begin(ours.into(), Peer::Unix, 0);
-        let (control, mut supervisor) = UnixStream::pair().unwrap();
+        let (mut control, mut supervisor) = UnixStream::pair().unwrap();
         signal_on_input(&control).unwrap();
         let (is_over, over) = mpsc::channel::<()>();
         std::thread::scope(|scope| {
@@ -473,6 +473,8 @@ mod tests {
                 let is_late = || begun.elapsed() > PATIENCE;
                 while over.recv_timeout(RHYTHM) == Err(RecvTimeoutError::Timeout) && !is_late() {
                     supervisor.write_all(b"P").unwrap();
+                    // A channel that is full would end the pokes.
+                    control.read_exact(&mut [0]).unwrap();
                 }
             });
             let error = connection.read(&mut [0; 8]).unwrap_err();
