@@ -11,6 +11,7 @@ use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use nix::sys::prctl;
@@ -51,7 +52,7 @@ pub fn run(arguments: &Baseline) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let mut workers = Workers(Vec::new());
     for index in 0..arguments.workers.get() {
-        let worker = start_worker(index, arguments.runtime, &listener)
+        let worker = start_worker(index, arguments, &listener)
             .with_context(|| format!("cannot start worker {index}"))?;
         workers.0.push(worker);
     }
@@ -115,10 +116,11 @@ fn backlog() -> i32 {
 }
 
 /// This program again, with the listener as its standard input: no unsafe, no descriptor numbers.
-fn start_worker(index: u32, runtime: Runtime, listener: &TcpListener) -> anyhow::Result<Child> {
+fn start_worker(index: u32, arguments: &Baseline, listener: &TcpListener) -> anyhow::Result<Child> {
+    let (runtime, burn) = (arguments.runtime, arguments.burn);
     let child = Command::new(std::env::current_exe()?)
         .args(["baseline-worker", "--index", &index.to_string(), "--runtime", runtime.word()])
-        .args(["--parent", &std::process::id().to_string()])
+        .args(["--parent", &std::process::id().to_string(), "--burn", &burn.to_string()])
         .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))
         .stdout(Stdio::piped())
         .spawn()?;
@@ -134,10 +136,11 @@ pub fn run_worker(arguments: &BaselineWorker) -> anyhow::Result<()> {
     // 1 ns instead of 50 µs: a sleep stands for work and should last as long as was asked.
     prctl::set_timerslack(1)?;
     let listener = TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let burn = Duration::from_nanos(arguments.burn);
     writeln!(io::stdout().lock(), "{READY}")?;
     match arguments.runtime {
-        Runtime::Blocking => blocking::serve(&listener, arguments.index),
-        Runtime::Tokio => tokio::serve(listener, arguments.index),
+        Runtime::Blocking => blocking::serve(&listener, arguments.index, burn),
+        Runtime::Tokio => tokio::serve(listener, arguments.index, burn),
     }
 }
 

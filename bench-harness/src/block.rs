@@ -9,7 +9,7 @@ use anyhow::bail;
 use crate::cli::Runtime;
 use crate::contestant::{Contestant, Launch};
 use crate::killer::{Killer, Toll};
-use crate::limits::Lowered;
+use crate::limits::{Given, Lowered};
 use crate::load::Handle;
 use crate::load::protocol::{Arrival, Order, Trace};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
@@ -23,12 +23,7 @@ use crate::scenario::Context;
 use crate::scenario::spec::Fault;
 use crate::server::Server;
 use crate::stopper::{Hang, Stopper};
-
-/// A generator later than this (99th percentile) measures itself, or the machine's other work.
-pub const LAG_MAX_US: f64 = 1_000.0;
-
-/// How often a block in which the generator lagged is played again.
-pub const REPEATS: u32 = 2;
+use crate::void::{Seen, Watch};
 
 /// How often a block tells how far it is.
 const TICK: Duration = Duration::from_millis(500);
@@ -73,10 +68,12 @@ pub struct Played {
     pub deeds: Vec<Deed>,
     /// Who was stopped.
     pub hang: Option<Hang>,
-    /// Blocks before this one that were void.
+    /// How often it was void.
     pub void: u32,
     /// What the server's strategy wants known.
     pub remarks: Vec<String>,
+    /// What the server was given.
+    pub given: Option<Given>,
     /// What was wrong.
     pub failures: Vec<String>,
 }
@@ -105,11 +102,32 @@ impl Played {
 }
 
 impl Block<'_> {
-    /// Starts the server, plays the trace, ends the server.
+    /// Plays the block, and again as long as it is void and the umpire has patience.
     ///
     /// # Errors
     /// A server or the load process could not be run, or we were interrupted.
     pub fn play(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
+        let (mut void, mut failures) = (0, Vec::new());
+        loop {
+            let watch = Watch::start()?;
+            let mut played = self.play_once(contestant, load)?;
+            let seen = Seen {
+                lag_p99_us: played.lag_p99_us(),
+                client: Some(to_f64(played.trace.cpu_ns) / 1e9 / self.length.as_secs_f64()),
+                ..watch.end()?
+            };
+            // What was wrong is wrong, also in a void block.
+            failures.append(&mut played.failures);
+            let is_void = self.context.umpire.voids(&seen);
+            void += u32::from(is_void);
+            if !is_void || !self.context.umpire.is_patient() {
+                return Ok(Played { void, failures, ..played });
+            }
+        }
+    }
+
+    /// Starts the server, plays the trace, ends the server.
+    fn play_once(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
         let Context { program, interrupt, progress, .. } = *self.context;
         let workers = self.context.workers_of(contestant);
         let options = if contestant.launch == Launch::Serve { self.options } else { &[] };
@@ -122,7 +140,7 @@ impl Block<'_> {
         };
         let kills = matches!(self.fault, Some(Fault::Kill { .. }));
         let order = Order::trace(target, self.arrivals.to_vec(), kills);
-        let mut played = Played::default();
+        let mut played = Played { given: Some(Given::to(&server)?), ..Played::default() };
         match self.fault {
             // A handler that hangs is in the trace.
             None | Some(Fault::Loop { .. }) => {
@@ -185,32 +203,6 @@ impl Block<'_> {
         }
         Ok(played)
     }
-
-    /// As [`Self::play`]; a block in which the generator lagged is void and played again, at most
-    /// [`REPEATS`] times. Gives the one with the least lag.
-    ///
-    /// # Errors
-    /// As [`Self::play`].
-    pub fn play_calm(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
-        let mut best = self.play(contestant, load)?;
-        let mut void = 0;
-        while lags(&best) {
-            void += 1;
-            if void > REPEATS {
-                break;
-            }
-            let mut again = self.play(contestant, load)?;
-            // What was wrong is wrong, also in a void block.
-            again.failures.append(&mut best.failures);
-            if again.lag_p99_us() < best.lag_p99_us() {
-                best = again;
-            } else {
-                best.failures = again.failures;
-            }
-        }
-        best.void = void;
-        Ok(best)
-    }
 }
 
 /// `glance`, more often than it wishes: somebody may want to see how far we are.
@@ -227,11 +219,6 @@ fn told(
 
 fn milliseconds(ms: NonZeroU32) -> Duration {
     Duration::from_millis(ms.get().into())
-}
-
-/// Whether the generator was too late.
-fn lags(played: &Played) -> bool {
-    played.lag_p99_us().is_some_and(|lag| lag > LAG_MAX_US)
 }
 
 /// The seed of a round's trace: six digits, so that it can be read and told.

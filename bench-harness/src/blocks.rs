@@ -53,6 +53,8 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         .partition(|contestant| obstacle(contestant, open, runtime).is_none());
     let (rounds, lengths) = schedule(context, open, running.len());
     let rounds = if running.is_empty() { 0 } else { rounds };
+    let blocks = u32::try_from(running.len() * lengths.len()).unwrap_or(u32::MAX);
+    context.umpire.plan(rounds.saturating_mul(blocks));
     let detection = open.hung_after_ms.map(|ms| ms.to_string());
     let options: Vec<&str> =
         detection.iter().flat_map(|ms| ["--hung-after", ms.as_str()]).collect();
@@ -80,11 +82,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
             let mut played: Vec<Played> = running.iter().map(|_| Played::default()).collect();
             order.shuffle(&mut random);
             for &index in &order {
-                let one = if part.figures.is_empty() {
-                    block.play(running[index], &mut load)
-                } else {
-                    block.play_calm(running[index], &mut load)
-                };
+                let one = block.play(running[index], &mut load);
                 played[index] =
                     one.with_context(|| format!("{}, {}", spec.name, running[index].label()))?;
                 context.progress.tick();
@@ -112,7 +110,6 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         }));
     }
     notes.extend(runners.iter().flat_map(Runner::notes));
-    let cautions = [runner::lag_caution(&rows), tails::caution(&rows)];
     let failures = runners.iter().zip(&rows).flat_map(|(runner, row)| runner.failures(row));
     let failures = failures.collect();
     rows.extend(skipped.into_iter().map(|contestant| Row {
@@ -131,8 +128,8 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         spread: "busy time".to_owned(),
         rows,
         notes,
-        cautions: cautions.into_iter().flatten().collect(),
         failures,
+        ..Scenario::default()
     })
 }
 

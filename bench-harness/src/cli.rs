@@ -53,6 +53,11 @@ pub struct Compare {
     /// About 30 s in all, instead of about 90 s: wider intervals, fewer tail figures.
     #[arg(long)]
     pub quick: bool,
+    /// Check the harness itself on this machine, and nothing else: two equal servers must look equal,
+    /// and one that burns 10 % more must be found blindly. Below 40 s, exit status 1 if it fails; with the
+    /// baseline, or the one of --strategies.
+    #[arg(long, conflicts_with_all = ["quick", "scenarios", "against", "clients", "seconds", "seeds", "reps"])]
+    pub self_check: bool,
     /// Only these strategies, NAME or NAME:VARIANT; `all` takes every variant; `baseline:TEXT` adds
     /// the baseline once more under that name (an A/A check). [default: one of each]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
@@ -88,6 +93,10 @@ pub struct Compare {
     /// Rounds per scenario, however long they take. [default: as many as fit the time]
     #[arg(long, value_name = "N")]
     pub reps: Option<NonZeroU32>,
+    /// Keep void rounds, in which the machine was busy with something else: they are counted and
+    /// printed, but neither played again nor a failure. For counts, on a machine that is never quiet.
+    #[arg(long)]
+    pub keep_void: bool,
     /// What else is made of the result.
     #[command(flatten)]
     pub outputs: Outputs,
@@ -176,6 +185,9 @@ pub struct Serve {
     /// hung. [default: core's, 30 s]
     #[arg(long, value_name = "MS")]
     pub hung_after: Option<NonZeroU32>,
+    /// Burn so many nanoseconds of processor time with every connection: what `--self-check` has to find.
+    #[arg(long, value_name = "NS", default_value_t = 0, hide = true)]
+    pub burn: u64,
     /// Print one line of JSON per supervisor notice, for a program that watches.
     #[arg(long, hide = true)]
     pub events: bool,
@@ -270,6 +282,9 @@ pub struct Baseline {
     /// What each worker runs.
     #[arg(long, value_enum, default_value_t = Runtime::Blocking)]
     pub runtime: Runtime,
+    /// Burn so many nanoseconds of processor time with every connection.
+    #[arg(long, value_name = "NS", default_value_t = 0)]
+    pub burn: u64,
     /// The process that started this one and whose end ends it.
     #[arg(long, value_name = "PID")]
     pub parent: Option<u32>,
@@ -284,6 +299,9 @@ pub struct BaselineWorker {
     /// What it runs.
     #[arg(long, value_enum)]
     pub runtime: Runtime,
+    /// Burn so many nanoseconds of processor time with every connection.
+    #[arg(long, value_name = "NS", default_value_t = 0)]
+    pub burn: u64,
     /// The process that started this one and whose end ends it.
     #[arg(long, value_name = "PID")]
     pub parent: u32,
@@ -294,6 +312,7 @@ pub struct BaselineWorker {
     Clone,
     Copy,
     Debug,
+    Default,
     PartialEq,
     Eq,
     Hash,
@@ -305,6 +324,7 @@ pub struct BaselineWorker {
 #[serde(rename_all = "lowercase")]
 pub enum Runtime {
     /// One connection at a time, blocking calls.
+    #[default]
     Blocking,
     /// Many connections at a time on tokio's current-thread runtime.
     Tokio,

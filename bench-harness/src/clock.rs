@@ -46,11 +46,25 @@ fn thread_cpu() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
+/// As [`spin`], and nothing at all, not even a look at the clock, for zero.
+pub fn burn(length: Duration) {
+    if !length.is_zero() {
+        let _ = spin(length);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn burning_takes_its_time() {
+        let start = Instant::now();
+        burn(Duration::from_micros(300));
+        assert!(start.elapsed() >= Duration::from_micros(300));
+    }
 
     #[test]
     fn a_sleep_is_never_too_short() {

@@ -9,12 +9,13 @@ use crate::cli::{self, Cli, Command};
 use crate::contestant::{self, BASELINE};
 use crate::interrupt::Interrupted;
 use crate::registry::Registry;
+use crate::report::Report;
 use crate::report::diff::Diff;
 use crate::report::outputs::print;
 use crate::report::saved;
 use crate::scenario::builtin;
 use crate::serve::Usage;
-use crate::{baseline, compare, list, load, serve};
+use crate::{baseline, compare, list, load, self_check, serve};
 
 /// The whole program, with the strategies of `registry`.
 ///
@@ -86,11 +87,26 @@ fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<
     let label = |label: &String| registry_label(registry, label);
     let wanted: Vec<String> = arguments.strategies.iter().map(label).collect();
     let against = arguments.against.as_ref().map_or_else(|| BASELINE.to_owned(), label);
+    arguments.outputs.check()?;
+    if arguments.self_check {
+        let label = match &*wanted {
+            [] => BASELINE,
+            [one] => one,
+            _ => return Err(Usage("--self-check takes one strategy".to_owned()).into()),
+        };
+        let selected = contestant::select(&registry.contestants(), &[label.to_owned()], label)
+            .map_err(|error| Usage(error.to_string()))?;
+        let report = self_check::run(arguments, &selected[0])?;
+        return tell(&report, arguments);
+    }
     let contestants = contestant::select(&registry.contestants(), &wanted, &against)
         .map_err(|error| Usage(error.to_string()))?;
-    arguments.outputs.check()?;
-    let report = compare::run(arguments, &scenarios, &contestants)?;
-    arguments.outputs.write(std::slice::from_ref(&report), true)?;
+    tell(&compare::run(arguments, &scenarios, &contestants)?, arguments)
+}
+
+/// Saves and prints a report as asked for; its failures are the exit status.
+fn tell(report: &Report, arguments: &cli::Compare) -> anyhow::Result<ExitCode> {
+    arguments.outputs.write(std::slice::from_ref(report), true)?;
     Ok(if report.interrupted.is_some() {
         ExitCode::from(INTERRUPTED)
     } else if report.failures().next().is_none() {

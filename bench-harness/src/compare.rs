@@ -5,15 +5,17 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
+use crate::cautions;
 use crate::cli::{self, Runtime};
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
 use crate::process::Program;
 use crate::progress::Progress;
-use crate::report::machine::{Machine, date};
+use crate::report::machine::{self, Build, Machine, date};
 use crate::report::{Report, SCHEMA, Scenario};
 use crate::scenario::spec::Spec;
 use crate::scenario::{self, Asked, Context};
+use crate::void::Umpire;
 
 /// Runs `scenarios` as `arguments` ask for among `contestants` (the yardstick first).
 ///
@@ -30,7 +32,6 @@ pub fn run(
     let start = Instant::now();
     let interrupt = Interrupt::install()?;
     let program = Program::this().context("cannot find myself")?;
-    let seed = arguments.seed.unwrap_or_else(seed_from_clock);
     // The first of them is the yardstick.
     let against = contestants.first().map(Contestant::label).unwrap_or_default();
     let asked = Asked {
@@ -45,25 +46,15 @@ pub fn run(
         spec.time(arguments.quick, lineup.len(), &asked)
     };
     let progress = Progress::new(scenarios.iter().map(time).sum());
-    let mut report = Report {
-        schema: SCHEMA.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        date: date(),
-        command: command_line(),
-        machine: Machine::this(),
-        seed,
-        against: against.clone(),
-        workers: arguments.workers.get(),
-        wall_s: 0.0,
-        scenarios: Vec::new(),
-        interrupted: None,
-    };
+    let mut report = head(arguments, &against);
+    let seed = report.seed;
     for spec in scenarios {
         let budget = time(spec);
         progress.begin(&spec.name, budget);
         let lineup = spec.lineup(contestants, scenario::cores());
         // The first of them is the yardstick.
         let against = lineup.first().map(Contestant::label).unwrap_or_default();
+        let umpire = Umpire::new(spec.void, arguments.keep_void);
         let context = Context {
             program: &program,
             contestants: &lineup,
@@ -72,11 +63,16 @@ pub fn run(
             budget,
             reps: arguments.reps,
             asked: Asked { against: &against, ..asked },
+            umpire: &umpire,
             interrupt: &interrupt,
             progress: &progress,
         };
         match scenario::run(spec, &context) {
-            Ok(scenario) => {
+            Ok(mut scenario) => {
+                scenario.voids = umpire.finish();
+                scenario.failures.extend(scenario.voids.failure());
+                let cautions = cautions::of_scenario(&mut scenario, &against);
+                scenario.cautions.extend(cautions);
                 let against = Some(against).filter(|own| *own != report.against);
                 report.scenarios.push(Scenario { against, ..scenario });
             }
@@ -101,16 +97,29 @@ fn failed(spec: &Spec, runtime: Runtime, error: &anyhow::Error) -> Scenario {
     Scenario {
         name: spec.name.clone(),
         setting: spec.question.clone(),
-        against: None,
         runtime,
         unit: "connection".to_owned(),
-        rounds: 0,
-        seeds: Vec::new(),
-        spread: String::new(),
-        rows: Vec::new(),
-        notes: Vec::new(),
-        cautions: Vec::new(),
         failures: vec![format!("{error:#}")],
+        ..Scenario::default()
+    }
+}
+
+/// The head of a report that begins now, with ratios to `against`: who, where, how, and no figures.
+pub(crate) fn head(arguments: &cli::Compare, against: &str) -> Report {
+    let (machine, build, load_average) = (Machine::this(), Build::this(), machine::load_average());
+    Report {
+        schema: SCHEMA.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        date: date(),
+        command: command_line(),
+        cautions: cautions::of_run(&machine, &build, load_average),
+        machine,
+        build,
+        load_average,
+        seed: arguments.seed.unwrap_or_else(seed_from_clock),
+        against: against.to_owned(),
+        workers: arguments.workers.get(),
+        ..Report::default()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::report::{Held, Row, Scenario};
 use crate::scenario::spec::{self, Spec};
 use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
+use crate::void::Watch;
 
 /// Churn comes in so many steps.
 const STEPS: u32 = 10;
@@ -38,6 +39,9 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
 
     let (mut rows, mut skipped) = (Vec::new(), Vec::new());
     let (mut notes, mut failures) = (Vec::new(), Vec::new());
+    let can = |one: &&Contestant| one.runtimes.contains(&runtime);
+    let visits = context.contestants.iter().filter(can).count() * 2;
+    context.umpire.plan(u32::try_from(visits).unwrap_or(u32::MAX));
     for contestant in context.contestants {
         let label = contestant.label();
         if !contestant.runtimes.contains(&runtime) {
@@ -78,12 +82,11 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
         runtime,
         unit: "connection".to_owned(),
         rounds: 1,
-        seeds: Vec::new(),
         spread: "open connections".to_owned(),
         rows,
         notes,
-        cautions: Vec::new(),
         failures,
+        ..Scenario::default()
     })
 }
 
@@ -103,10 +106,28 @@ struct Visit {
 
 impl Target<'_> {
     /// A fresh server and a fresh client: opens connections and perhaps churns them.
+    ///
+    /// Once more as long as it was void and the umpire has patience.
     fn visit(
         &self,
         hold: impl Fn(std::net::SocketAddrV4) -> Order,
         churn: Option<Order>,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<Visit> {
+        let umpire = self.context.umpire;
+        loop {
+            let watch = Watch::start()?;
+            let visit = self.visit_once(&hold, churn.as_ref(), notes)?;
+            if !umpire.voids(&watch.end()?) || !umpire.is_patient() {
+                return Ok(visit);
+            }
+        }
+    }
+
+    fn visit_once(
+        &self,
+        hold: &impl Fn(std::net::SocketAddrV4) -> Order,
+        churn: Option<&Order>,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Visit> {
         let Context { program, interrupt, .. } = *self.context;
@@ -119,7 +140,7 @@ impl Target<'_> {
         let mut visit = Visit::default();
         visit.open.push(load.hold(&hold(address))?);
         if let Some(churn) = churn {
-            visit.open.push(load.hold(&churn)?);
+            visit.open.push(load.hold(churn)?);
         }
         // The client first: a server that has to leave would close what is idle, which is no fault.
         drop(load);

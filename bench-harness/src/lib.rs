@@ -26,14 +26,18 @@ pub mod restarter;
 pub mod roster;
 pub mod scaler;
 pub mod scenario;
+pub mod slice;
 pub mod slices;
 pub mod stopper;
 pub mod trace;
+pub mod void;
 
 pub mod accounts;
+pub mod cautions;
 pub mod ideal;
 pub mod measure;
 pub mod report;
+pub mod self_check;
 
 pub mod clock;
 pub mod interrupt;

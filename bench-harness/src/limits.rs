@@ -1,7 +1,48 @@
-//! How many files a process may have open, raised as far as it is allowed while a value lives.
+//! What bounds a server: how many files it may have open, and how many listen queues it has.
 
-use anyhow::bail;
+use std::fs;
+
+use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::measure::cpu::Tree;
+use crate::measure::queue;
+use crate::server::Server;
+
+/// What a server has that others may have more or less of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Listening sockets: each has a queue and a backlog of its own.
+    pub listeners: u32,
+    /// Files that a worker may have open; unlimited is the largest number.
+    pub open_files: u64,
+}
+
+impl Given {
+    /// What `server` was given. Its workers are up.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read, or the server is gone.
+    pub fn to(server: &Server) -> anyhow::Result<Self> {
+        let listeners = queue::listeners(server.address().port())?;
+        // A worker's: the last of the tree, since parents come first.
+        let tree = Tree::of(server.pid())?;
+        let pid = tree.pids().last().copied().unwrap_or(server.pid());
+        let path = format!("/proc/{pid}/limits");
+        let limits = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let open_files = open_files(&limits).with_context(|| format!("{path}: no open files"))?;
+        Ok(Self { listeners, open_files })
+    }
+}
+
+/// The soft limit of open files in a text like that of `/proc/PID/limits`.
+fn open_files(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(u64::MAX),
+        soft => soft.parse().ok(),
+    }
+}
 
 /// A raised limit of open files; what is started meanwhile inherits it. Dropping it restores the former
 /// one for this process.
@@ -79,6 +120,14 @@ mod tests {
         let said = too_low(10_001, 4_096, "long-lived").unwrap();
         assert!(said.contains("hard limit is 4096") && said.contains("ulimit -Hn 10001"), "{said}");
         assert!(Raised::to_hard(u64::MAX, "it").is_err());
+    }
+
+    #[test]
+    fn a_soft_limit_is_read() {
+        let text = "Limit  Soft Limit  Hard Limit  Units\nMax open files  64  4096  files\n";
+        assert_eq!(open_files(text), Some(64));
+        assert_eq!(open_files("Max open files unlimited unlimited files"), Some(u64::MAX));
+        assert_eq!(open_files("Max processes 1 1 processes"), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod outputs;
 pub mod reading;
 pub mod saved;
 pub mod schema;
+pub mod self_check;
 pub mod tables;
 pub mod terminal;
 pub mod text;
@@ -27,14 +28,16 @@ use crate::measure::generator::Generator;
 use crate::measure::latency::Latency;
 use crate::measure::ratio::Ratio;
 use crate::measure::share::Share;
+use crate::void::Voids;
 pub use caution::Caution;
-use machine::Machine;
+use machine::{Build, Machine};
+use self_check::SelfCheck;
 
 /// The name and version of this structure as JSON.
 pub const SCHEMA: &str = "forkherd-bench/2";
 
 /// A whole comparison.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The name and version of this structure: `forkherd-bench/2`.
     pub schema: String,
@@ -46,6 +49,15 @@ pub struct Report {
     pub command: String,
     /// Where it ran.
     pub machine: Machine,
+    /// What measured, and was measured.
+    #[serde(default)]
+    pub build: Build,
+    /// Processes that wanted to run in the minute before it began, on average.
+    #[serde(default)]
+    pub load_average: Option<f64>,
+    /// What a reader should know about all figures.
+    #[serde(default)]
+    pub cautions: Vec<Caution>,
     /// What was drawn from it: orders, arrivals, work, kills, resamples.
     pub seed: u64,
     /// The contestant that ratios are taken to.
@@ -57,6 +69,9 @@ pub struct Report {
     pub wall_s: f64,
     /// In the order they ran.
     pub scenarios: Vec<Scenario>,
+    /// What the harness found out about itself, if that was asked for.
+    #[serde(default)]
+    pub self_check: Option<SelfCheck>,
     /// The scenario during which somebody interrupted the run: it and what was to follow is missing.
     #[serde(default)]
     pub interrupted: Option<String>,
@@ -76,12 +91,13 @@ impl Report {
         let failed = self.scenarios.iter().flat_map(|scenario| {
             scenario.failures.iter().map(|failure| format!("{}: {failure}", scenario.name))
         });
-        interrupted.chain(failed)
+        let check = self.self_check.iter().flat_map(SelfCheck::failures);
+        interrupted.chain(failed).chain(check.map(|failure| format!("self-check: {failure}")))
     }
 }
 
 /// One scenario and everyone who took part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Scenario {
     /// Its name on the command line.
     pub name: String,
@@ -96,6 +112,9 @@ pub struct Scenario {
     pub unit: String,
     /// Rounds measured, warm-up not counted.
     pub rounds: u32,
+    /// All rounds that were played, those included that were void.
+    #[serde(default)]
+    pub voids: Voids,
     /// The seeds of open-loop traces, one per round.
     #[serde(default)]
     pub seeds: Vec<u64>,
@@ -167,9 +186,15 @@ pub struct Row {
     /// Percentiles over those of the ideal, trace by trace.
     #[serde(default)]
     pub tails: Vec<Tail>,
-    /// Blocks that were void because the generator lagged.
+    /// Its blocks that were void.
     #[serde(default)]
     pub void: u32,
+    /// Listening sockets of the server: each has a queue and a backlog of its own.
+    #[serde(default)]
+    pub listeners: Option<u32>,
+    /// Files that a worker may have open.
+    #[serde(default)]
+    pub open_files: Option<u64>,
     /// Open connections over workers, at the end of each way of opening them.
     #[serde(default)]
     pub held: Vec<Held>,

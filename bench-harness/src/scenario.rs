@@ -17,6 +17,7 @@ use crate::load::category::{Category, Tally};
 use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::Scenario;
+use crate::void::Umpire;
 use crate::{blocks, held, slices};
 use spec::{Engine, Spec};
 
@@ -37,6 +38,8 @@ pub struct Context<'c> {
     pub reps: Option<NonZeroU32>,
     /// What else was asked for.
     pub asked: Asked<'c>,
+    /// Says which rounds are void.
+    pub umpire: &'c Umpire,
     /// Ctrl-C.
     pub interrupt: &'c Interrupt,
     /// Where to tell how far it is.

@@ -61,22 +61,30 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
         cli::Start::Again => Start::Again,
         cli::Start::Fork => Start::Fork,
     });
+    let burn = Duration::from_nanos(arguments.burn);
     let role = match arguments.runtime {
         RuntimeKind::Blocking => {
             let service = service.read_timeout(READ_TIMEOUT);
             let mut buffers = Buffers::default();
-            let serve = move |connection| blocking(connection, files.as_ref(), &app, &mut buffers);
+            let serve = move |connection| {
+                clock::burn(burn);
+                blocking(connection, files.as_ref(), &app, &mut buffers)
+            };
             service.run((entry.make)(), Blocking::new(serve))
         }
         RuntimeKind::Threads(threads) => {
             let service = service.read_timeout(READ_TIMEOUT);
             let serve = move |connection| {
+                clock::burn(burn);
                 blocking(connection, files.as_ref(), &app, &mut Buffers::default())
             };
             service.run((entry.make)(), Threads::new(threads.get(), serve))
         }
         RuntimeKind::Tokio => {
-            let serve = async move |connection| on_tokio(connection, files.as_ref(), &app).await;
+            let serve = async move |connection| {
+                clock::burn(burn);
+                on_tokio(connection, files.as_ref(), &app).await
+            };
             service.run((entry.make)(), Tokio::new(serve))
         }
         other => bail!("`serve` has no handler for the runtime {other}"),

@@ -13,10 +13,11 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 
+use crate::limits::Given;
 use crate::load::Handle;
 use crate::load::category::Tally;
-use crate::load::protocol::{Order, Slice};
-use crate::measure::cpu::{SETTLE, Tree, Usage};
+use crate::load::protocol::Order;
+use crate::measure::cpu::Tree;
 use crate::measure::curve;
 use crate::measure::latency::{Latencies, to_f64};
 use crate::measure::memory;
@@ -28,6 +29,8 @@ use crate::report::{Caution, Ratios, Row, Scenario};
 use crate::scenario::spec::{self, Closed, Spec};
 use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
+use crate::slice::Sample;
+use crate::void::Watch;
 
 /// Fewest rounds worth reporting, whatever the budget says: five make an interval.
 const ROUNDS_MIN: u32 = 5;
@@ -54,19 +57,13 @@ impl Spread {
     }
 }
 
-/// One slice on one server.
-#[derive(Debug)]
-struct Sample {
-    slice: Slice,
-    server: Usage,
-}
-
 /// A contestant during the scenario.
 struct Runner {
     label: String,
     workers: u32,
     server: Server,
     tree: Tree,
+    given: Given,
     samples: Vec<Sample>,
     syscalls: Option<f64>,
     connections: Tally,
@@ -130,6 +127,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
         let workers = context.workers_of(contestant);
         let server = Server::start(program, contestant, workers, runtime, interrupt)?;
         let tree = Tree::of(server.pid())?;
+        let given = Given::to(&server)?;
         let (samples, connections) = (Vec::new(), Tally::default());
         let syscalls = None;
         runners.push(Runner {
@@ -137,6 +135,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
             workers,
             server,
             tree,
+            given,
             samples,
             syscalls,
             connections,
@@ -149,6 +148,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
     // Round 0 is the warm-up: counted, not measured.
     for round in 0_u32.. {
         order.shuffle(&mut random);
+        let watch = Watch::start()?;
         for &index in &order {
             let runner = &mut runners[index];
             let sample = visit(&mut load, runner, &orders)
@@ -158,12 +158,20 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
             }
         }
         context.progress.tick();
-        rounds = round;
+        // Another round comes anyway: one that is void need only be forgotten.
+        if round > 0 {
+            let is_void = context.umpire.voids(&watch.end()?);
+            if is_void && !context.umpire.keeps() {
+                runners.iter_mut().for_each(|runner| drop(runner.samples.pop()));
+            } else {
+                rounds += 1;
+            }
+        }
         let elapsed = start.elapsed();
         let next = elapsed + elapsed / (round + 1);
         let over = match context.reps {
-            Some(reps) => round >= reps.get(),
-            None => next > context.budget && round >= ROUNDS_MIN,
+            Some(reps) => rounds >= reps.get() || round >= reps.get().saturating_mul(2),
+            None => next > context.budget && (rounds >= ROUNDS_MIN || round >= 4 * ROUNDS_MIN),
         };
         if over {
             break;
@@ -218,16 +226,16 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
         runtime,
         unit: slice.unit().to_owned(),
         rounds,
-        seeds: Vec::new(),
         spread: slice.spread().word().to_owned(),
         rows,
         notes,
         cautions,
         failures,
+        ..Scenario::default()
     })
 }
 
-/// One slice on one server, with the server's CPU time read around it.
+/// One slice on a contestant.
 fn visit(
     load: &mut Handle,
     runner: &mut Runner,
@@ -237,21 +245,13 @@ fn visit(
         bail!("the load process speaks IPv4 only");
     };
     let (before, order) = orders(target);
-    let made = match before.as_ref().unwrap_or(&order) {
+    runner.made += u64::from(match before.as_ref().unwrap_or(&order) {
         Order::Short { connections, .. } | Order::Open { connections, .. } => *connections,
         _ => bail!("this order opens no slice"),
-    };
-    if let Some(before) = before {
-        load.open(&before)?;
-        std::thread::sleep(SETTLE);
-    }
-    let before = runner.tree.usage()?;
-    let slice = load.slice(&order)?;
-    std::thread::sleep(SETTLE);
-    let server = runner.tree.usage()?.since(&before);
-    runner.made += u64::from(made);
-    runner.connections.add(&slice.tally);
-    Ok(Sample { slice, server })
+    });
+    let sample = Sample::take(load, &runner.tree, before.as_ref(), &order)?;
+    runner.connections.add(&sample.slice.tally);
+    Ok(sample)
 }
 
 /// System calls of the server per unit, over some slices whose times are not measured.
@@ -264,7 +264,7 @@ fn count_syscalls(
     let before = counters.read()?;
     let mut units_done = 0.0;
     for _ in 0..COUNTED_SLICES {
-        units_done += units(&visit(load, runner, orders)?);
+        units_done += visit(load, runner, orders)?.units();
     }
     Ok(to_f64(counters.read()?.saturating_sub(before)) / units_done)
 }
@@ -272,26 +272,6 @@ fn count_syscalls(
 /// A figure of every slice.
 fn each(runner: &Runner, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
     runner.samples.iter().map(figure).collect()
-}
-
-fn units(sample: &Sample) -> f64 {
-    to_f64(sample.slice.latency_ns.len() as u64)
-}
-
-fn throughput(sample: &Sample) -> f64 {
-    units(sample) * 1e9 / to_f64(sample.slice.wall_ns)
-}
-
-fn cpu_server_us(sample: &Sample) -> f64 {
-    to_f64(sample.server.total_ns()) / 1e3 / units(sample)
-}
-
-fn cpu_both_us(sample: &Sample) -> f64 {
-    to_f64(sample.server.total_ns() + sample.slice.cpu_ns) / 1e3 / units(sample)
-}
-
-fn switches(sample: &Sample) -> f64 {
-    to_f64(sample.server.switches) / units(sample)
 }
 
 /// A contestant's row.
@@ -313,17 +293,19 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
     let middle = |figure: fn(&Sample) -> f64| median(&mut each(runner, figure));
     Row {
         contestant: runner.label.clone(),
-        throughput: middle(throughput),
+        throughput: middle(Sample::throughput),
         latency: latencies.summary(),
         curve: curve::points(&latencies),
         // A foreign kernel may keep the account to itself; then there is no figure.
         pss_kib: memory::mean_pss_kib(runner.tree.workers()).ok().flatten(),
-        cpu_server_us: middle(cpu_server_us),
-        cpu_both_us: middle(cpu_both_us),
-        switches: middle(switches),
+        cpu_server_us: middle(Sample::cpu_server_us),
+        cpu_both_us: middle(Sample::cpu_both_us),
+        switches: middle(Sample::switches),
         syscalls: runner.syscalls,
         share: Share::of(&per_worker, runner.workers),
         connections: runner.connections.clone(),
+        listeners: Some(runner.given.listeners),
+        open_files: Some(runner.given.open_files),
         ratios: match yardstick {
             Some(yardstick) if !std::ptr::eq(runner, yardstick) => {
                 ratios(runner, yardstick, random)
@@ -339,8 +321,8 @@ fn ratios(runner: &Runner, yardstick: &Runner, random: &mut SmallRng) -> Ratios 
     let mut paired = |figure: fn(&Sample) -> f64| {
         ratio::paired(&each(runner, figure), &each(yardstick, figure), random)
     };
-    let (throughput, cpu_server) = (paired(throughput), paired(cpu_server_us));
-    let cpu_both = paired(cpu_both_us);
+    let (throughput, cpu_server) = (paired(Sample::throughput), paired(Sample::cpu_server_us));
+    let cpu_both = paired(Sample::cpu_both_us);
     let chunks = |runner: &Runner| -> Vec<Vec<u64>> {
         runner.samples.iter().map(|sample| sample.slice.latency_ns.clone()).collect()
     };

@@ -12,11 +12,13 @@ use forkherd_bench::measure::latency::Latency;
 use forkherd_bench::measure::ratio::{Interval, Ratio};
 use forkherd_bench::measure::share::Share;
 use forkherd_bench::report::diff::{Diff, Seen};
-use forkherd_bench::report::machine::Machine;
+use forkherd_bench::report::machine::{Build, Machine};
+use forkherd_bench::report::self_check::{Burnt, Equal, SelfCheck, Side};
 use forkherd_bench::report::{
     Caution, EachKill, Held, Hung, Ideal, Kills, Moment, Ratios, Report, Row, SCHEMA, Scenario,
     Tail, csv, html, markdown, saved, schema, terminal,
 };
+use forkherd_bench::void::Voids;
 
 fn tally(served: u64, taken: u64) -> Tally {
     let mut tally = Tally::default();
@@ -188,6 +190,7 @@ fn report() -> Report {
             "Run again.",
         )],
         failures,
+        voids: Voids { played: rounds, ..Voids::default() },
     };
     Report {
         schema: SCHEMA.to_owned(),
@@ -199,12 +202,35 @@ fn report() -> Report {
             cpus: 2,
             model: "Made-up CPU".to_owned(),
             somaxconn: "4096".to_owned(),
+            virtual_on: Some("Made-up Cloud".to_owned()),
+            memory_mib: 3_900,
+            sysctls: BTreeMap::from([("net.core.somaxconn".to_owned(), "4096".to_owned())]),
+            open_files: Some((1_024, 4_096)),
+            ..Machine::default()
         },
+        build: Build { commit: "0123456789ab".to_owned(), debug: false },
+        load_average: Some(1.5),
+        cautions: vec![Caution::new("It was late.", "All are tired.", "Go to bed.")],
         seed: 7,
         against: "baseline".to_owned(),
         workers: 2,
         wall_s: 88.4,
         interrupted: None,
+        self_check: Some(SelfCheck {
+            contestant: "baseline".to_owned(),
+            pairs: 12,
+            slice: 400,
+            equal: Equal { rounds: 240, cpu: ratio(1.003, 0.99, 1.02), p99: ratio(1.1, 0.9, 1.2) },
+            burnt: Burnt {
+                rounds: 241,
+                cpu_us: 25.6,
+                burnt_ns: 2_560,
+                cpu: ratio(1.101, 1.08, 1.12),
+                found: Some(Side::First),
+                truth: Side::First,
+            },
+            ..SelfCheck::default()
+        }),
         scenarios: vec![
             scenario("short-connections", 40, vec![baseline, skewed], vec![]),
             scenario("worker-killed", 1, vec![killed, skipped], vec!["made up".to_owned()]),
@@ -358,10 +384,11 @@ fn the_schema_names_every_field() {
     fields(&serde_json::to_value(report()).unwrap(), &mut used);
     assert!(used.len() > 40, "{used:?}");
     for name in used.keys() {
-        // Categories of connections are keys of a map.
+        // Categories of connections and settings of the kernel are keys of a map.
         let is_category = Category::ALL.iter().any(|category| category.word() == name);
+        let is_key = is_category || name.starts_with("net.");
         let words = described.get(name).map(String::as_str);
-        assert!(is_category || words.is_some_and(|words| !words.is_empty()), "{name}: {words:?}");
+        assert!(is_key || words.is_some_and(|words| !words.is_empty()), "{name}: {words:?}");
     }
 }
 

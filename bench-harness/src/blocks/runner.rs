@@ -6,9 +6,10 @@ use rand::rngs::SmallRng;
 
 use super::{hung, tails};
 use crate::accounts;
-use crate::block::{LAG_MAX_US, Played};
+use crate::block::Played;
 use crate::contestant::Contestant;
 use crate::killer::Toll;
+use crate::limits::Given;
 use crate::load::category::{Category, Tally};
 use crate::load::protocol::{Arrival, Record, Trace};
 use crate::measure::figures::{Figures, Ideals, WARM_UP};
@@ -17,7 +18,7 @@ use crate::measure::latency::to_f64;
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::measure::timeline::{self, Deed};
-use crate::report::{Caution, Hung, Kills, Moment, Ratios, Row, Tail};
+use crate::report::{Hung, Kills, Moment, Ratios, Row, Tail};
 use crate::scenario::spec::{Fault, Open, Part};
 use crate::scenario::{self, Context, ended, nobody_failed, unaccounted};
 
@@ -60,6 +61,7 @@ pub(super) struct Runner {
     /// How late the generator was: the 99th percentile of its worst block.
     lag_us: Option<f64>,
     void: u32,
+    given: Option<Given>,
     cycles: u32,
     restarts: u32,
     remarks: Vec<String>,
@@ -127,6 +129,7 @@ impl Runner {
         self.after_us.extend(played.after_us());
         self.lag_us = self.lag_us.into_iter().chain(played.lag_p99_us()).max_by(f64::total_cmp);
         self.void += played.void;
+        self.given = played.given;
         self.cycles += played.scaled.as_ref().map_or(0, |scaled| scaled.cycles);
         self.restarts += played.restarts.unwrap_or_default();
         if let (Some(kills), Some(toll)) = (&mut self.kills, &played.toll) {
@@ -183,6 +186,8 @@ impl Runner {
             kills: self.kills,
             tails: self.tails.clone(),
             void: self.void,
+            listeners: self.given.map(|given| given.listeners),
+            open_files: self.given.map(|given| given.open_files),
             hung: self.hung.clone(),
             cycles: (self.cycles > 0).then_some(self.cycles),
             restarts: (self.restarts > 0).then_some(self.restarts),
@@ -273,28 +278,6 @@ fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
         each.queued_most = each.queued_most.max(kill.queued);
         each.with_queue += u64::from(kill.queued > 0);
     }
-}
-
-/// A late generator measures itself, or the machine's other work.
-pub(super) fn lag_caution(rows: &[Row]) -> Option<Caution> {
-    let late: Vec<String> = rows
-        .iter()
-        .filter_map(|row| {
-            let lag = row.lag_p99_us.filter(|&lag| lag > LAG_MAX_US)?;
-            Some(format!("{} {:.1} ms", row.contestant, lag / 1_000.0))
-        })
-        .collect();
-    (!late.is_empty()).then(|| {
-        Caution::new(
-            format!(
-                "In some block one request in a hundred was sent later than intended by more than: \
-                 {}.",
-                late.join(", ")
-            ),
-            "The machine was busy with something else, and these tails hold its noise.",
-            "Run again when it is quiet.",
-        )
-    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Percentiles of a block over those of the ideal on the same trace.
 
 use crate::load::protocol::{Arrival, Record};
-use crate::measure::latency::{BEYOND_MIN, beyond, percentile, to_f64};
-use crate::report::{Caution, Row, Tail};
+use crate::measure::latency::{beyond, percentile};
+use crate::report::Tail;
 use crate::scenario::spec::Figure;
 use crate::trace::short_us;
 
@@ -31,17 +31,4 @@ pub(super) fn add(
         tails.len() - 1
     });
     tails[index].add(ratio, beyond(own.len() as u64, figure.quantile));
-}
-
-/// What makes figures absent.
-pub(super) fn caution(rows: &[Row]) -> Option<Caution> {
-    let few = |tail: &&Tail| to_f64(tail.beyond) < BEYOND_MIN;
-    let few: Vec<&str> = rows.first()?.tails.iter().filter(few).map(|tail| &*tail.figure).collect();
-    (!few.is_empty()).then(|| {
-        Caution::new(
-            format!("Fewer than {BEYOND_MIN} samples lie beyond: {}.", few.join(", ")),
-            "Such figures would be anecdotes and are left out.",
-            "Ask for longer blocks (--seconds).",
-        )
-    })
 }

@@ -37,6 +37,12 @@ impl Tree {
         Ok(Self(descend(root, &children)))
     }
 
+    /// Its processes, parents before their children.
+    #[must_use]
+    pub fn pids(&self) -> &[u32] {
+        &self.0
+    }
+
     /// What all its threads have used so far.
     ///
     /// # Errors

@@ -24,17 +24,34 @@ pub fn depth(port: u16) -> io::Result<u64> {
     depth_in(BufReader::with_capacity(LINE, File::open("/proc/net/tcp")?), port)
 }
 
-/// The same, of this text.
+/// How many sockets listen on `port`.
+///
+/// # Errors
+/// What reading said.
+pub fn listeners(port: u16) -> io::Result<u32> {
+    let table = BufReader::with_capacity(LINE, File::open("/proc/net/tcp")?);
+    let mut count = 0;
+    each_in(table, port, |_| count += 1)?;
+    Ok(count)
+}
+
+/// As [`depth`], of this text.
 fn depth_in(table: impl BufRead, port: u16) -> io::Result<u64> {
     let mut sum = 0;
+    each_in(table, port, |queued| sum += queued)?;
+    Ok(sum)
+}
+
+/// Tells the queue of every socket that listens on `port`.
+fn each_in(table: impl BufRead, port: u16, mut tell: impl FnMut(u64)) -> io::Result<()> {
     for line in table.lines().skip(1) {
         match waiting(&line?) {
-            Some((of, queued)) if of == port => sum += queued,
+            Some((of, queued)) if of == port => tell(queued),
             Some(_) => {}
             None => break,
         }
     }
-    Ok(sum)
+    Ok(())
 }
 
 /// Port and queue of a listening socket; nothing of any other.
@@ -71,6 +88,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
         assert_eq!(depth(address.port()).unwrap(), 3);
+        assert_eq!(listeners(address.port()).unwrap(), 1);
         drop(clients);
     }
 }

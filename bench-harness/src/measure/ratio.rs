@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::latency::{enough, to_f64};
 
 /// Fewer rounds than this have no interval worth the name.
-const ROUNDS_MIN: usize = 5;
+pub const ROUNDS_MIN: u32 = 5;
 
 /// Samples beyond a percentile must come from so many chunks: one stall can hold up 64 connections
 /// at once, and 64 samples of one stall are one observation.
@@ -84,7 +84,7 @@ pub fn paired(own: &[f64], baseline: &[f64], random: &mut SmallRng) -> Option<Ra
         .filter(|ratio| ratio.is_finite())
         .collect();
     let value = median(&mut ratios.clone())?;
-    let interval = (ratios.len() >= ROUNDS_MIN).then(|| {
+    let interval = (ratios.len() >= ROUNDS_MIN as usize).then(|| {
         let mut medians: Vec<f64> = (0..RESAMPLES)
             .filter_map(|_| {
                 let mut resample: Vec<f64> =
@@ -92,6 +92,27 @@ pub fn paired(own: &[f64], baseline: &[f64], random: &mut SmallRng) -> Option<Ra
                 median(&mut resample)
             })
             .collect();
+        middle_95(&mut medians)
+    });
+    Some(Ratio { value, interval })
+}
+
+/// The median of paired ratios that come in groups, each with a bias of its own that no number of its
+/// ratios averages out: the interval comes from resampling whole groups.
+#[must_use]
+pub fn grouped(groups: &[Vec<f64>], random: &mut SmallRng) -> Option<Ratio> {
+    let groups: Vec<Vec<f64>> = groups
+        .iter()
+        .map(|group| group.iter().copied().filter(|ratio| ratio.is_finite()).collect::<Vec<_>>())
+        .filter(|group| !group.is_empty())
+        .collect();
+    let value = median(&mut groups.concat())?;
+    let interval = (groups.len() >= ROUNDS_MIN as usize).then(|| {
+        let mut resample = || -> Option<f64> {
+            let drawn = groups.iter().flat_map(|_| &groups[random.random_range(0..groups.len())]);
+            median(&mut drawn.copied().collect::<Vec<_>>())
+        };
+        let mut medians: Vec<f64> = (0..RESAMPLES).filter_map(|_| resample()).collect();
         middle_95(&mut medians)
     });
     Some(Ratio { value, interval })
@@ -122,7 +143,7 @@ pub fn percentile(
     }
     let samples: usize = own.iter().chain(baseline).map(Vec::len).sum();
     let resamples = (PERCENTILE_WORK / samples.max(1)).clamp(100, 500);
-    let interval = (chunks >= ROUNDS_MIN).then(|| {
+    let interval = (chunks >= ROUNDS_MIN as usize).then(|| {
         let mut ratios: Vec<f64> = (0..resamples)
             .filter_map(|_| {
                 let chosen: Vec<usize> =
@@ -220,6 +241,31 @@ mod tests {
         assert_eq!(ratio.verdict(), Verdict::Unknown);
         assert_eq!(paired(&[], &[], &mut random), None);
         assert_eq!(paired(&[1.0], &[0.0], &mut random), None);
+    }
+
+    /// Ratios around 1 ± 2 % by group: ratios of one group agree better than groups do.
+    #[test]
+    fn what_a_group_has_in_common_widens_the_interval() {
+        let mut random = SmallRng::seed_from_u64(5);
+        let groups: Vec<Vec<f64>> = (0..12)
+            .map(|group| {
+                let bias = if group % 2 == 0 { 0.98 } else { 1.02 };
+                (0..20).map(|_| bias * random.random_range(0.999..1.001)).collect()
+            })
+            .collect();
+        let width = |ratio: Option<Ratio>| {
+            let Interval { low, high } = ratio.unwrap().interval.unwrap();
+            high - low
+        };
+        let ratio = grouped(&groups, &mut random);
+        assert!((ratio.unwrap().value - 1.0).abs() <= 0.021, "{ratio:?}");
+        assert!(width(ratio) > 0.02, "{ratio:?}");
+        let even = vec![vec![1.1, 1.101, 1.099]; 12];
+        let ratio = grouped(&even, &mut random);
+        assert!(width(ratio) < 0.003, "{ratio:?}");
+        assert_eq!(ratio.unwrap().verdict(), Verdict::More);
+        assert_eq!(grouped(&even[..4], &mut random).unwrap().interval, None);
+        assert_eq!(grouped(&[vec![f64::NAN], vec![]], &mut random), None);
     }
 
     #[test]

@@ -1,76 +1,108 @@
-//! Where and when a comparison ran.
+//! Where, by what and when a comparison ran: the head of every report.
 
-use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+mod date;
+mod probe;
 
-use nix::sys::utsname::uname;
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The machine, as far as a reader needs it to judge the figures.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+use crate::measure::latency::to_f64;
+pub use date::date;
+pub use probe::load_average;
+
+/// The machine, as far as a reader needs it to judge the figures. What is absent was not known.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
 pub struct Machine {
     /// System name and release.
     pub kernel: String,
-    /// Processors this process may use.
+    /// Processors this process may use: at once, if a cgroup limits its time.
     pub cpus: usize,
+    /// Processors that are online.
+    pub online: usize,
+    /// Those this process is pinned to, as `0-3,8`, if not all.
+    pub pinned: Option<String>,
+    /// Processors' worth of time that a cgroup allows.
+    pub cpu_limit: Option<f64>,
+    /// How the first processor's frequency is governed.
+    pub governor: Option<String>,
     /// The processor's model name.
     pub model: String,
+    /// What it runs on, if that is another machine: who made that, or just `yes`.
+    pub virtual_on: Option<String>,
+    /// Memory, in MiB: the machine's, or what a cgroup allows.
+    pub memory_mib: u64,
     /// `net.core.somaxconn`, the bound of every backlog.
     pub somaxconn: String,
+    /// Settings of the kernel, by name; absent ones are unknown to this kernel.
+    pub sysctls: BTreeMap<String, String>,
+    /// Files a process may have open: soft and hard limit.
+    pub open_files: Option<(u64, u64)>,
 }
 
 impl Machine {
-    /// This machine.
+    /// The lines of a report's head after the first, kernel and processors.
     #[must_use]
-    pub fn this() -> Self {
-        let kernel = uname().map_or_else(
-            |_| "unknown".to_owned(),
-            |name| {
-                let words = [name.sysname(), name.release(), name.machine()];
-                words.map(|word| word.to_string_lossy().into_owned()).join(" ")
-            },
-        );
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Self {
-            kernel,
-            cpus: std::thread::available_parallelism().map_or(0, usize::from),
-            model: model_name(&read("/proc/cpuinfo")).unwrap_or("unknown processor").to_owned(),
-            somaxconn: read("/proc/sys/net/core/somaxconn").trim().to_owned(),
+    pub fn lines(&self) -> Vec<String> {
+        let mut first = vec![format!("{} × {}", self.cpus, self.model)];
+        first.extend(self.pinned.as_ref().map(|list| format!("pinned to {list}")));
+        first.extend(self.cpu_limit.map(|limit| format!("limited to {limit:.2} by a cgroup")));
+        first.extend(self.governor.as_ref().map(|name| format!("governor {name}")));
+        first.extend(self.virtual_on.as_ref().map(|on| match &**on {
+            YES => "virtual".to_owned(),
+            on => format!("virtual, on {on}"),
+        }));
+        if self.memory_mib > 0 {
+            first.push(format!("{:.1} GiB", to_f64(self.memory_mib) / 1024.0));
         }
+        let mut lines = vec![format!("{} · {}", self.kernel, first.join(" · "))];
+        let mut settings: Vec<String> = self
+            .sysctls
+            .iter()
+            .map(|(name, value)| {
+                let short = name.rsplit('.').next().unwrap_or(name);
+                format!("{short} {}", value.replace(' ', "–"))
+            })
+            .collect();
+        settings.extend(self.open_files.map(|(soft, hard)| format!("open files {soft}–{hard}")));
+        if !settings.is_empty() {
+            lines.push(settings.join(" · "));
+        }
+        lines
     }
 }
 
-/// The first `model name` of `/proc/cpuinfo` (other architectures have none).
-fn model_name(cpuinfo: &str) -> Option<&str> {
-    cpuinfo.lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim() == "model name").then(|| value.trim())
-    })
+/// What a machine runs on if nobody says who made that.
+const YES: &str = "yes";
+
+/// What made the figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Build {
+    /// The commit, with `-dirty` if the source differed from it; `unknown` outside a checkout.
+    pub commit: String,
+    /// Whether it was built without optimisation.
+    pub debug: bool,
 }
 
-/// Now, as `2025-01-31 12:00:00 UTC`.
-#[must_use]
-pub fn date() -> String {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    date_of(since.as_secs())
-}
+impl Build {
+    /// This program.
+    #[must_use]
+    pub fn this() -> Self {
+        Self { commit: env!("FORKHERD_COMMIT").to_owned(), debug: cfg!(debug_assertions) }
+    }
 
-/// Days to civil date after Howard Hinnant, `chrono-Compatible Low-Level Date Algorithms`.
-fn date_of(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+    /// As it stands behind the version: nothing of a report that does not say.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let debug = if self.debug { ", debug build" } else { "" };
+        match &*self.commit {
+            "" => String::new(),
+            commit => format!(" (commit {commit}{debug})"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -78,15 +110,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates() {
-        assert_eq!(date_of(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(date_of(951_827_696), "2000-02-29 12:34:56 UTC");
-        assert_eq!(date_of(1_735_689_599), "2024-12-31 23:59:59 UTC");
-    }
-
-    #[test]
-    fn the_model_name_is_found() {
-        assert_eq!(model_name("processor\t: 0\nmodel name\t: Some CPU\n"), Some("Some CPU"));
-        assert_eq!(model_name(""), None);
+    fn the_head_has_what_is_known_and_older_machines_still_load() {
+        let old: Machine = serde_json::from_str(
+            r#"{"kernel": "Linux 6", "cpus": 2, "model": "M", "somaxconn": "4096"}"#,
+        )
+        .unwrap();
+        assert_eq!(old.lines(), ["Linux 6 · 2 × M"]);
+        let machine = Machine {
+            pinned: Some("0-1".into()),
+            cpu_limit: Some(1.5),
+            governor: Some("powersave".into()),
+            virtual_on: Some(YES.into()),
+            memory_mib: 2_048,
+            sysctls: [("net.ipv4.ip_local_port_range".into(), "32768 60999".into())].into(),
+            open_files: Some((1_024, 4_096)),
+            ..old
+        };
+        assert_eq!(
+            machine.lines(),
+            [
+                "Linux 6 · 2 × M · pinned to 0-1 · limited to 1.50 by a cgroup · governor powersave \
+                 · virtual · 2.0 GiB",
+                "ip_local_port_range 32768–60999 · open files 1024–4096"
+            ]
+        );
+        let build = Build { commit: "abc-dirty".into(), debug: true };
+        assert_eq!(build.told(), " (commit abc-dirty, debug build)");
+        assert_eq!(Build::default().told(), "");
+        assert!(!Build::this().commit.is_empty());
     }
 }

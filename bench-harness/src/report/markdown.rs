@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::reading::sentences;
+use super::self_check::SelfCheck;
 use super::tables::grids;
 use super::text::{self, rounds};
 use super::{Report, Scenario};
@@ -10,21 +11,21 @@ use super::{Report, Scenario};
 /// The whole report.
 #[must_use]
 pub fn render(report: &Report) -> String {
-    let machine = &report.machine;
     let mut text = format!(
-        "`{}` · seed {} · {} workers each · {:.0} s · {} · {} · {} × {}\n",
+        "`{}` · seed {} · {} workers each · {:.0} s · {}{} · {}\n",
         report.command,
         report.seed,
         report.workers,
         report.wall_s,
         report.date,
-        machine.kernel,
-        machine.cpus,
-        machine.model,
+        report.build.told(),
+        report.machine.lines().join(" · "),
     );
+    list(&mut text, "Before believing", report.cautions.iter().map(ToString::to_string));
     for scenario in &report.scenarios {
         render_scenario(scenario, &report.against, &mut text);
     }
+    list(&mut text, "Self-check", report.self_check.iter().flat_map(SelfCheck::sentences));
     list(&mut text, "Reading", sentences(report));
     list(&mut text, "Failed", report.failures());
     text

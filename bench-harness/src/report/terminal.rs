@@ -12,15 +12,26 @@ pub const WIDTH: usize = 100;
 #[must_use]
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
-    let machine = &report.machine;
-    line(&mut text, &format!("forkherd-bench {} · {}", report.version, report.date));
-    line(&mut text, &format!("{} · {} × {}", machine.kernel, machine.cpus, machine.model));
+    let (version, build) = (&report.version, report.build.told());
+    line(&mut text, &format!("forkherd-bench {version}{build} · {}", report.date));
+    for words in report.machine.lines() {
+        wrap(&mut text, "", &words);
+    }
     let (workers, seed, wall_s) = (report.workers, report.seed, report.wall_s);
     line(&mut text, &format!("{workers} workers each · seed {seed} · {wall_s:.0} s"));
     wrap(&mut text, "", &report.command);
+    for caution in &report.cautions {
+        wrap(&mut text, "  ! ", &caution.to_string());
+    }
     for scenario in &report.scenarios {
         text.push('\n');
         render_scenario(scenario, &report.against, &mut text);
+    }
+    if let Some(check) = &report.self_check {
+        text.push_str("\nSelf-check\n");
+        for sentence in check.sentences() {
+            wrap(&mut text, "  • ", &sentence);
+        }
     }
     let sentences = sentences(report);
     if !sentences.is_empty() {

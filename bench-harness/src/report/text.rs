@@ -76,6 +76,9 @@ pub fn setting(scenario: &Scenario) -> String {
         let s = if seeds.len() == 1 { "" } else { "s" };
         text.push_str(&format!(" Trace seed{s}: {}.", seeds.join(", ")));
     }
+    if scenario.voids.played > 0 {
+        text.push_str(&format!(" Of all rounds, {}.", scenario.voids.told()));
+    }
     text
 }
 

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::trace::{Arrivals, Handler, Shape, Work};
+use crate::void::Rules;
 
 /// Twice what the workers can do: a block must end.
 const LOAD_MAX: f64 = 2.0;
@@ -38,6 +39,9 @@ pub struct Spec {
     /// `LABEL@WORKERS`. Without any, once, with the number that was asked for.
     #[serde(default)]
     pub workers_per_core: Vec<NonZeroU32>,
+    /// What makes a round void.
+    #[serde(default)]
+    pub void: Rules,
     /// How it is run, and on what.
     pub engine: Engine,
 }

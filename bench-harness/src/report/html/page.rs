@@ -70,7 +70,7 @@ fn run(report: &Report, number: u32, looks: &Looks) -> Markup {
             header {
                 h1 { "Strategies head to head" }
                 p.lead { (report.workers) " workers each · " (report.machine.cpus) " × " (report.machine.model)
-                    " · " (report.date) " · forkherd-bench " (report.version) }
+                    " · " (report.date) " · forkherd-bench " (report.version) (report.build.told()) }
                 nav aria-label="Parts of this report" {
                     @for scenario in &report.scenarios {
                         a href={ "#" (anchor(&scenario.name)) } { (scenario.name) }
@@ -89,6 +89,12 @@ fn run(report: &Report, number: u32, looks: &Looks) -> Markup {
             (reading(report))
             @for scenario in &report.scenarios {
                 (part(scenario, &report.against, &anchor(&scenario.name), looks))
+            }
+            @if let Some(check) = &report.self_check {
+                section {
+                    h2 { "Self-check" }
+                    ul { @for sentence in check.sentences() { li { (sentence) } } }
+                }
             }
             section id=(anchor("cautions")) {
                 h2 { "Cautions" }
@@ -200,7 +206,8 @@ fn table(grid: &Grid) -> Markup {
 
 /// Every caution once, with the scenarios that it is about.
 fn cautions(report: &Report) -> Markup {
-    let mut found: Vec<(&super::super::Caution, Vec<&str>)> = Vec::new();
+    let of_run = report.cautions.iter().map(|caution| (caution, vec!["the whole run"]));
+    let mut found: Vec<(&super::super::Caution, Vec<&str>)> = of_run.collect();
     for scenario in &report.scenarios {
         for caution in &scenario.cautions {
             match found.iter_mut().find(|(one, _)| *one == caution) {
