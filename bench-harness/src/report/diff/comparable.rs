@@ -65,8 +65,10 @@ fn apart(one: &str, other: &str) -> (String, String) {
 
 /// `what is "a" in OLD and "b" in NEW`, where both are known and not the same.
 fn differs(what: &str, old: &str, new: &str) -> Option<String> {
-    let is_known = !old.is_empty() && !new.is_empty();
-    (is_known && old != new).then(|| format!("{what}: {old:?} in OLD, {new:?} in NEW"))
+    // An older result has 0 where it does not know.
+    let is_known = |value: &str| !value.is_empty() && value != "0";
+    (is_known(old) && is_known(new) && old != new)
+        .then(|| format!("{what}: {old:?} in OLD, {new:?} in NEW"))
 }
 
 #[cfg(test)]

@@ -179,10 +179,12 @@ fn titles(grids: &[Grid]) -> String {
     grids.iter().map(short).collect::<Vec<_>>().join(" · ")
 }
 
-/// A table that can be scrolled where it is wider than the page.
+/// A table that can be scrolled where it is wider than the page. Its title is seen above it, where it
+/// does not scroll along, and read out as its caption.
 fn table(grid: &Grid) -> Markup {
     html! {
-        div.scroll role="region" tabindex="0" aria-label=(grid.title) {
+        p.title aria-hidden="true" { (grid.title) }
+        div.scroll role="region" tabindex="0" aria-label={ (grid.title) ", to be scrolled" } {
             table {
                 caption { (grid.title) }
                 thead { tr { @for head in &grid.head { th scope="col" { (head) } } } }
