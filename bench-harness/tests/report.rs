@@ -463,6 +463,8 @@ fn runs_that_say_nothing_about_each_other_are_refused_in_a_sentence() {
         two,
         r#"workers: "2" in OLD, "4" in NEW; the setting of short-connections (blocking): "in words." in OLD, "with care." in NEW"#
     );
+    let build = refused(&|other| other.build.debug = true);
+    assert_eq!(build, r#"the build: "release" in OLD, "debug" in NEW"#);
     let yardstick = refused(&|other| other.against = "prefork".to_owned());
     assert!(yardstick.starts_with("the yardstick: "), "{yardstick}");
     let nothing = refused(&|other| other.scenarios.clear());

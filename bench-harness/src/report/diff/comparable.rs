@@ -13,6 +13,8 @@ use crate::report::{Report, Scenario};
 /// All that differs and must not, in one sentence.
 pub(super) fn check(old: &Report, new: &Report) -> anyhow::Result<()> {
     let mut reasons = machine(&old.machine, &new.machine);
+    let built = |report: &Report| if report.build.debug { "debug" } else { "release" };
+    reasons.extend(differs("the build", built(old), built(new)));
     reasons.extend(differs("the yardstick", &old.against, &new.against));
     reasons.extend(differs("workers", &old.workers.to_string(), &new.workers.to_string()));
     let pairs: Vec<(&Scenario, &Scenario)> = old

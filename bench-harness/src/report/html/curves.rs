@@ -37,7 +37,7 @@ pub fn drawings(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
     let rows: Vec<&Row> = scenario.rows.iter().filter(|row| !row.curve.is_empty()).collect();
     let points = || {
         let ideals = IDEALS.iter().flat_map(|ideal| rows.iter().map(|row| (ideal.of)(row)));
-        rows.iter().map(|row| &*row.curve).chain(ideals).flatten()
+        rows.iter().map(|row| &*row.curve).chain(ideals).flatten().filter(|point| is_drawn(point))
     };
     let latencies = Axis::log(points().map(|point| point.1));
     let percentiles = Axis::percentile(points().map(|point| point.0));
@@ -59,7 +59,12 @@ pub fn drawings(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
     for ideal in &IDEALS {
         let over = rows.iter().map(|row| Line::of(row, over_ideal(&row.curve, (ideal.of)(row))));
         let all: Vec<Line> = over.collect();
-        let axis = Axis::ratio(all.iter().flat_map(|line| &line.points).map(|point| point.1));
+        let axis = Axis::ratio(
+            all.iter()
+                .flat_map(|line| &line.points)
+                .filter(|point| is_drawn(point))
+                .map(|point| point.1),
+        );
         let drawn: Vec<Line> = all.into_iter().filter(|line| !line.points.is_empty()).collect();
         for (lines, of) in parts(&drawn) {
             let caption = format!("Latency over that of {}{of}", ideal.name);
@@ -67,6 +72,11 @@ pub fn drawings(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
         }
     }
     drawings
+}
+
+/// The quickest of all says nothing about waiting, and 100 has no place on the axis.
+fn is_drawn(point: &(f64, f64)) -> bool {
+    0.0 < point.0 && point.0 < 100.0
 }
 
 /// As many as one drawing holds, and which of how many drawings it is.
@@ -100,7 +110,7 @@ fn plot(
     label: impl Fn(f64) -> String,
 ) -> Drawing {
     let places = |points: &Points| -> Vec<(f64, f64)> {
-        let drawn = points.iter().filter(|point| point.0 < 100.0);
+        let drawn = points.iter().filter(|point| is_drawn(point));
         drawn.map(|point| (FRAME.x(x, point.0), FRAME.y(y, point.1))).collect()
     };
     let body = html! {
@@ -121,7 +131,7 @@ fn plot(
         }
     };
     let ends = lines.iter().filter_map(|Line { contestant, points }| {
-        let (percentile, value) = points.iter().rfind(|point| point.0 < 100.0)?;
+        let (percentile, value) = points.iter().rfind(|point| is_drawn(point))?;
         Some(format!("{contestant} {} at {}", label(*value), percent(*percentile)))
     });
     let about = format!("{}.", ends.collect::<Vec<_>>().join(", "));

@@ -173,7 +173,7 @@ fn part(scenario: &Scenario, against: &str, anchor: &str, looks: &Looks) -> Mark
 /// What more there is, without what is in brackets.
 fn titles(grids: &[Grid]) -> String {
     let short = |grid: &Grid| {
-        let title = grid.title.split([':', ',', '(']).next().unwrap_or_default();
+        let title = grid.title.split([':', ',', ';', '(']).next().unwrap_or_default();
         title.trim().to_lowercase()
     };
     grids.iter().map(short).collect::<Vec<_>>().join(" · ")
