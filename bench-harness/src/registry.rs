@@ -129,6 +129,14 @@ impl Registry {
             },
             Entry {
                 name: "handoff",
+                variant: "one-by-one",
+                line: "as round-robin, one connection per wake-up and message: what batches save event \
+                       loops shows beside it",
+                runtimes: BOTH,
+                make: || Box::new(Handoff::one_by_one()),
+            },
+            Entry {
+                name: "handoff",
                 variant: "eager",
                 line: "the bad example: each worker in turn, busy or not; a connection waits behind a \
                        busy worker while others idle",

@@ -51,6 +51,8 @@ pub(crate) enum Credit {
     /// Connections it has not received: for event loops, which serve any number that they have
     /// descriptors for, and stop receiving when they have none.
     Unreceived(u32),
+    /// As before, but one connection in each message, and one accepted at each wake-up.
+    OneByOne(u32),
 }
 
 impl Credit {
@@ -58,7 +60,7 @@ impl Credit {
     fn freed_by(self) -> Kick {
         match self {
             Self::Unfinished(_) => Kick::OnCompleted,
-            Self::Unreceived(_) => Kick::OnTaken,
+            Self::Unreceived(_) | Self::OneByOne(_) => Kick::OnTaken,
         }
     }
 
@@ -121,7 +123,7 @@ impl<B: Board> Route<B> {
         }
         let (done, most) = match credit {
             Credit::Unfinished(most) => (self.view.completed(), most),
-            Credit::Unreceived(most) => (self.view.taken(), most),
+            Credit::Unreceived(most) | Credit::OneByOne(most) => (self.view.taken(), most),
         };
         let used = self.assigned - done.min(self.assigned);
         if self.full_at.is_some_and(|received| self.view.taken() <= received) {
@@ -413,7 +415,8 @@ impl<B: Board> Routes<B> {
             return Ok(());
         }
         let Self { gate, table, policy, routes, picked, .. } = self;
-        let (most, behind) = (left.min(table.room), table.is_behind);
+        let most = if matches!(self.credit, Credit::OneByOne(_)) { left.min(1) } else { left };
+        let (most, behind) = (most.min(table.room), table.is_behind);
         gate.accept(
             ready,
             most,

@@ -52,6 +52,7 @@
 //! | [`idle`](Handoff::idle) | who has nothing to do | uneven work, by choice of yours |
 //! | [`pull`](Handoff::pull) | who asks first | uneven work, blocking workers |
 //! | [`with`](Handoff::with) | whom your [`Pick`] says | |
+//! | [`one_by_one`](Handoff::one_by_one) | the next slot, without batches | nothing: shows what batches save |
 //! | [`eager`](Handoff::eager) | the next slot, busy or not | nothing: the bad example |
 //!
 //! | variant | blocking | threads:n | tokio | Linux | privilege |
@@ -136,6 +137,8 @@ enum Credits {
     Asked(u32),
     /// One that it has not finished, whatever the runtime.
     Idle,
+    /// As the runtime is, and one at a time on the way.
+    OneByOne,
 }
 
 impl Handoff {
@@ -201,6 +204,13 @@ impl Handoff {
         Self::round_robin().credits(CREDITS_EAGER)
     }
 
+    /// Each worker in turn, one connection per wake-up and message even if more wait: shows beside
+    /// [`round_robin`](Self::round_robin) what batches save event loops. Others are sent no batches anyway.
+    #[must_use]
+    pub fn one_by_one() -> Self {
+        Self { credits: Credits::OneByOne, ..Self::round_robin() }
+    }
+
     /// How many connections may be on their way to a worker; at least 1.
     ///
     /// For a worker that serves one at a time it bounds what it has not *finished*: 1 (the default,
@@ -243,7 +253,10 @@ fn credit(credits: Credits, runtime: RuntimeKind) -> Credit {
     let all = |each: u32| each.saturating_mul(runtime.lanes());
     match (credits, runtime.is_one_at_a_time()) {
         (Credits::Idle, _) => Credit::Unfinished(all(1)),
-        (Credits::Default, true) => Credit::Unfinished(all(CREDITS_ONE_AT_A_TIME)),
+        (Credits::Default | Credits::OneByOne, true) => {
+            Credit::Unfinished(all(CREDITS_ONE_AT_A_TIME))
+        }
+        (Credits::OneByOne, false) => Credit::OneByOne(all(CREDITS_EVENT_LOOP)),
         (Credits::Default, false) => Credit::Unreceived(all(CREDITS_EVENT_LOOP)),
         (Credits::Asked(most), true) => Credit::Unfinished(all(most)),
         (Credits::Asked(most), false) => Credit::Unreceived(all(most)),
@@ -291,7 +304,7 @@ impl Strategy for Handoff {
             Way::Pull(queue) => {
                 let each = match self.credits {
                     Credits::Asked(credits) => credits,
-                    Credits::Default | Credits::Idle => CREDITS_PULL,
+                    Credits::Default | Credits::Idle | Credits::OneByOne => CREDITS_PULL,
                 };
                 let lanes = u64::from(plan.runtime.lanes());
                 let bound = u64::from(each) * u64::from(plan.slots) * lanes;

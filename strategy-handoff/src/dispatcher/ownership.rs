@@ -257,7 +257,7 @@ impl World {
             let worker = self.workers.iter().find(|worker| worker.id == route.worker).unwrap();
             let (used, most) = match self.credit {
                 Credit::Unfinished(most) => (queued + worker.serving.len(), most),
-                Credit::Unreceived(most) => (queued, most),
+                Credit::Unreceived(most) | Credit::OneByOne(most) => (queued, most),
             };
             assert!(used <= most as usize, "{used} for {:?}, of {most}", route.worker);
         }
@@ -318,7 +318,11 @@ fn would_block(error: &io::Error) -> bool {
 }
 
 fn credits() -> impl Strategy<Value = Credit> {
-    prop_oneof![(1_u32..4).prop_map(Credit::Unfinished), (1_u32..20).prop_map(Credit::Unreceived),]
+    prop_oneof![
+        (1_u32..4).prop_map(Credit::Unfinished),
+        (1_u32..20).prop_map(Credit::Unreceived),
+        (1_u32..20).prop_map(Credit::OneByOne),
+    ]
 }
 
 proptest! {
