@@ -46,6 +46,9 @@ fn await_that(what: &str, mut done: impl FnMut() -> bool) {
 fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
+    let forms = ["html", "csv", "markdown"].map(|form| (form, directory.path().join(form)));
+    let files = forms.clone().map(|(form, path)| format!("--{form}={}", path.display()));
+    let [html, csv, as_markdown] = files.each_ref().map(String::as_str);
     let output = run(&[
         "compare",
         "--strategies=baseline:again",
@@ -53,6 +56,9 @@ fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
         "--workers=2",
         "--reps=2",
         "--seed=1",
+        html,
+        csv,
+        as_markdown,
         "--json",
         file.to_str().unwrap(),
     ]);
@@ -76,8 +82,26 @@ fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
 
     let again = run(&["report", file.to_str().unwrap()]);
     assert_eq!(text(&again.stdout), printed);
-    let markdown = run(&["report", "--markdown", file.to_str().unwrap()]);
-    assert!(text(&markdown.stdout).contains("| baseline:again |"));
+    for (form, path) in forms {
+        let again = run(&["report", &format!("--{form}"), file.to_str().unwrap()]);
+        let written = std::fs::read_to_string(path).unwrap();
+        assert!(text(&again.stdout) == written && written.contains("baseline:again"), "{form}");
+    }
+    let same = run(&["diff", file.to_str().unwrap(), file.to_str().unwrap()]);
+    assert!(same.status.success() && text(&same.stdout).contains("short-connections"));
+}
+
+#[test]
+fn a_place_for_a_result_is_looked_at_before_anything_is_measured() {
+    for form in ["json", "csv", "markdown", "html"] {
+        let output = run(&["compare", &format!("--{form}=/nowhere/result.{form}")]);
+        assert_eq!(output.status.code(), Some(1));
+        let said = text(&output.stderr);
+        assert!(said.contains("cannot write /nowhere/result"), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+    assert_eq!(run(&["compare", "--json", "--html"]).status.code(), Some(2));
+    assert_eq!(run(&["compare", "--html", "mistaken.json"]).status.code(), Some(2));
 }
 
 #[test]

@@ -310,6 +310,19 @@ fn html_shows_everything_on_one_page() {
     check("page.html", &html::render(&[report()]));
 }
 
+#[test]
+fn several_results_share_a_page_and_its_colours_and_no_anchor() {
+    let page = html::render(&[report(), later()]);
+    assert_eq!(tags(&page).filter(|tag| *tag == "article").count(), 2);
+    let ids: Vec<&str> =
+        page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let once: BTreeSet<&str> = ids.iter().copied().collect();
+    assert!(ids.len() > 10 && once.len() == ids.len(), "{ids:?}");
+    for link in page.split(" href=\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(once.contains(link), "{link} leads nowhere");
+    }
+}
+
 /// Labels come from command lines, and results from strangers.
 #[test]
 fn html_runs_nothing_that_a_result_holds() {

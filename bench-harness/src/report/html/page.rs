@@ -72,8 +72,8 @@ fn run(report: &Report, number: u32, looks: &Looks) -> Markup {
                 p.lead { (report.workers) " workers each · " (report.machine.cpus) " × " (report.machine.model)
                     " · " (report.date) " · forkherd-bench " (report.version) (report.build.told()) }
                 nav aria-label="Parts of this report" {
-                    @for scenario in &report.scenarios {
-                        a href={ "#" (anchor(&scenario.name)) } { (scenario.name) }
+                    @for (index, scenario) in report.scenarios.iter().enumerate() {
+                        a href={ "#" (anchor(&index.to_string())) } { (scenario.name) }
                     }
                     a href={ "#" (anchor("cautions")) } { "cautions" }
                     a href={ "#" (anchor("method")) } { "method" }
@@ -87,8 +87,8 @@ fn run(report: &Report, number: u32, looks: &Looks) -> Markup {
                 }
             }
             (reading(report))
-            @for scenario in &report.scenarios {
-                (part(scenario, &report.against, &anchor(&scenario.name), looks))
+            @for (index, scenario) in report.scenarios.iter().enumerate() {
+                (part(scenario, &report.against, &anchor(&index.to_string()), looks))
             }
             @if let Some(check) = &report.self_check {
                 section {
