@@ -20,7 +20,7 @@ use crate::progress::Progress;
 use crate::restarter::Restarter;
 use crate::scaler::{Scaled, Scaler};
 use crate::scenario::Context;
-use crate::scenario::spec::Fault;
+use crate::scenario::spec::{Fault, Part};
 use crate::server::Server;
 use crate::stopper::{Hang, Stopper};
 use crate::void::{Seen, Watch};
@@ -41,8 +41,8 @@ pub struct Block<'b> {
     pub length: Duration,
     /// Draws whom a fault hits.
     pub seed: u64,
-    /// What is done to the workers.
-    pub fault: Option<Fault>,
+    /// What is played: how requests are sent, and what is done to the workers.
+    pub part: &'b Part,
     /// Most open files of each of the server's processes.
     pub nofile: Option<NonZeroU32>,
     /// Further arguments of `serve`.
@@ -138,10 +138,17 @@ impl Block<'_> {
         let SocketAddr::V4(target) = server.address() else {
             bail!("the load process speaks IPv4 only");
         };
-        let kills = matches!(self.fault, Some(Fault::Kill { .. }));
-        let order = Order::trace(target, self.arrivals.to_vec(), kills);
+        let kills = matches!(self.part.fault, Some(Fault::Kill { .. }));
+        let order = Order::Trace {
+            target,
+            arrivals: self.arrivals.to_vec(),
+            pace: self.part.pace(self.context.asked.clients),
+            connections: self.part.connections,
+            beside: self.part.beside,
+            kills,
+        };
         let mut played = Played { given: Some(Given::to(&server)?), ..Played::default() };
-        match self.fault {
+        match self.part.fault {
             // A handler that hangs is in the trace.
             None | Some(Fault::Loop { .. }) => {
                 let tree = Tree::of(server.pid())?;

@@ -62,7 +62,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     let mut seeds = Vec::new();
     let mut charges_us = Vec::new();
     let mut runners: Vec<Runner> =
-        running.iter().map(|one| Runner::new(one, context, open)).collect();
+        running.iter().map(|one| Runner::new(one, context, runtime, open)).collect();
     let mut order: Vec<usize> = (0..running.len()).collect();
     for round in 0..rounds {
         let seed = trace_seed(context.seed, round);
@@ -75,7 +75,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
                 arrivals: &arrivals,
                 length,
                 seed,
-                fault: part.fault,
+                part,
                 nofile: open.nofile,
                 options: &options,
             };
@@ -119,7 +119,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     }));
     Ok(Scenario {
         name: spec.name.clone(),
-        setting: open.setting(context),
+        setting: open.setting(context, runtime),
         against: None,
         runtime,
         unit: "connection".to_owned(),

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use forkherd_core::{ListenSpec, RuntimeKind, SLOTS_LIMIT};
 
 use crate::scenario::builtin;
-use crate::scenario::spec::{Loop, Spec};
+use crate::scenario::spec::Spec;
 
 /// Runs the Forkherd strategies head to head: what each costs, whom it lets wait, what it loses.
 #[derive(Debug, Parser)]
@@ -130,14 +130,13 @@ impl Compare {
             let all = builtin::all().into_iter().filter(of);
             all.map(|spec| spec.name).collect::<Vec<_>>().join(",")
         };
-        for (option, given, load) in [
-            ("--clients", self.clients.is_some(), Loop::Closed),
-            ("--seconds", self.seconds.is_some(), Loop::Open),
-            ("--seeds", self.seeds.is_some(), Loop::Open),
-        ] {
-            if given && !scenarios.iter().any(|spec| spec.load() == load) {
-                let wanted = names(&|spec| spec.load() == load);
-                return Err(format!("{option} needs one of --scenarios {wanted}"));
+        type Has = fn(&Spec) -> bool;
+        let clients: (&str, bool, Has) = ("--clients", self.clients.is_some(), Spec::has_clients);
+        let seconds = ("--seconds", self.seconds.is_some(), Spec::has_blocks as Has);
+        let seeds = ("--seeds", self.seeds.is_some(), Spec::has_blocks as Has);
+        for (option, given, has) in [clients, seconds, seeds] {
+            if given && !scenarios.iter().any(has) {
+                return Err(format!("{option} needs one of --scenarios {}", names(&has)));
             }
         }
         if let Some(runtime) = self.runtime {

@@ -7,6 +7,7 @@ use rand::rngs::SmallRng;
 use super::{hung, tails};
 use crate::accounts;
 use crate::block::Played;
+use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::killer::Toll;
 use crate::limits::Given;
@@ -20,7 +21,7 @@ use crate::measure::share::Share;
 use crate::measure::timeline::{self, Deed};
 use crate::report::{Hung, Kills, Moment, Ratios, Row, Tail};
 use crate::scenario::spec::{Fault, Open, Part};
-use crate::scenario::{self, Context, ended, nobody_failed, unaccounted};
+use crate::scenario::{self, Context, ended, unaccounted};
 
 /// Consecutive requests that are resampled together: they queued behind each other.
 const CHUNK: usize = 100;
@@ -39,6 +40,8 @@ pub(super) struct Runner {
     of_one_kind: bool,
     /// Whether the ideal, which has no faults, is a yardstick.
     has_ideal: bool,
+    /// Whether late requests are what is counted.
+    may_be_late: bool,
     kills: Option<Kills>,
     connections: Tally,
     made: u64,
@@ -69,19 +72,25 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(contestant: &Contestant, context: &Context<'_>, open: &Open) -> Self {
-        Self::of(contestant.label(), context.workers_of(contestant), open)
+    pub(super) fn new(
+        contestant: &Contestant,
+        context: &Context<'_>,
+        runtime: Runtime,
+        open: &Open,
+    ) -> Self {
+        Self::of(contestant.label(), context.workers_of(contestant), runtime, open)
     }
 
-    fn of(label: String, workers: u32, open: &Open) -> Self {
+    fn of(label: String, workers: u32, runtime: Runtime, open: &Open) -> Self {
         let mut faults = open.parts.iter().filter_map(|part| part.fault);
-        let kills = faults.clone().any(|fault| matches!(fault, Fault::Kill { .. }));
+        let kills = faults.any(|fault| matches!(fault, Fault::Kill { .. }));
         Self {
             label,
             workers,
             cores: scenario::cores(),
             of_one_kind: open.parts.len() == 1,
-            has_ideal: faults.next().is_none(),
+            has_ideal: open.has_ideal(runtime),
+            may_be_late: open.parts.iter().any(|part| part.may_be_late),
             kills: kills.then(Kills::default),
             ..Self::default()
         }
@@ -108,8 +117,9 @@ impl Runner {
         }
         let warm = records.len() / WARM_UP;
         let ideals = Ideals::of(arrivals, &played.trace, charge_us, self.workers, self.cores);
+        let ideal_ns = ideals.sharing_ns.as_ref().unwrap_or(&ideals.queue_ns);
         for figure in &part.figures {
-            tails::add(&mut self.tails, figure, arrivals, records, &ideals.queue_ns, warm);
+            tails::add(&mut self.tails, figure, arrivals, records, ideal_ns, warm);
         }
         if self.of_one_kind {
             let served = |record: &&Record| record.category == Category::Served;
@@ -232,7 +242,12 @@ impl Runner {
         let own = self.failures.iter().map(|failure| format!("{label}: {failure}"));
         let mut failures: Vec<String> = own.collect();
         let Some(kills) = row.kills else {
-            failures.extend(nobody_failed(label, &self.connections, self.made));
+            let never = |category| match category {
+                Category::Late => !self.may_be_late,
+                _ => category.is_failure() || category == Category::Shed,
+            };
+            failures.extend(unaccounted(label, &self.connections, self.made));
+            failures.extend(ended(label, &self.connections, never));
             return failures;
         };
         failures.extend(unaccounted(label, &self.connections, self.made));
@@ -320,7 +335,7 @@ mod tests {
         let part = &open.parts[2];
         let length = part.length(None).unwrap();
         let arrivals = part.shape(8, 2, length).unwrap().draw(1).unwrap();
-        let mut runner = Runner::of("it".to_owned(), 8, &open);
+        let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open);
         runner.add(part, &arrivals, played(&arrivals), 50.0);
         assert_eq!(runner.tails.len(), 2);
         for tail in &runner.tails {
@@ -339,7 +354,7 @@ mod tests {
             let part = &open.parts[0];
             let shape = part.shape(8, 2, std::time::Duration::from_secs(20)).unwrap();
             let arrivals = shape.draw(1).unwrap();
-            let mut runner = Runner::of("it".to_owned(), 8, &open);
+            let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open);
             let played = Played { deeds, pss_kib: Some(900.0), ..played(&arrivals) };
             runner.add(part, &arrivals, played, 50.0);
             runner.row(None, &mut random)

@@ -9,7 +9,7 @@ use super::spec::Spec;
 pub const DEFAULT: [&str; 4] = ["short-connections", "keep-alive", "uneven-work", "worker-killed"];
 
 /// The files, in the order the scenarios run.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 15] = [
     ("short-connections.toml", include_str!("../../scenarios/short-connections.toml")),
     ("keep-alive.toml", include_str!("../../scenarios/keep-alive.toml")),
     ("uneven-work.toml", include_str!("../../scenarios/uneven-work.toml")),
@@ -20,6 +20,9 @@ const FILES: [(&str, &str); 12] = [
     ("rolling-restart.toml", include_str!("../../scenarios/rolling-restart.toml")),
     ("scaling.toml", include_str!("../../scenarios/scaling.toml")),
     ("cpu-bound.toml", include_str!("../../scenarios/cpu-bound.toml")),
+    ("uneven-keep-alive.toml", include_str!("../../scenarios/uneven-keep-alive.toml")),
+    ("closed-loop.toml", include_str!("../../scenarios/closed-loop.toml")),
+    ("slow-clients.toml", include_str!("../../scenarios/slow-clients.toml")),
     ("connection-storm.toml", include_str!("../../scenarios/connection-storm.toml")),
     ("descriptor-starvation.toml", include_str!("../../scenarios/descriptor-starvation.toml")),
 ];

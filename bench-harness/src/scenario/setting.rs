@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::Context;
 use super::spec::{Closed, Fault, Held, Open, Part, Rate, Slice};
+use crate::cli::Runtime;
+use crate::load::protocol::{Beside, Connections, Kept, Pace};
 use crate::trace::{Arrivals, Handler, Work};
 
 impl Closed {
@@ -31,30 +33,37 @@ impl Closed {
 
 impl Open {
     /// What is done, for the report.
-    pub(crate) fn setting(&self, context: &Context<'_>) -> String {
-        let mut parts: Vec<String> = self.parts.iter().map(Part::words).collect();
+    pub(crate) fn setting(&self, context: &Context<'_>, runtime: Runtime) -> String {
+        let words = |part: &Part| part.words(context.asked.clients);
+        let mut parts: Vec<String> = self.parts.iter().map(words).collect();
         parts.dedup();
         let mut text = format!(
-            "Open loop: {}. Latency from the intended time; whole blocks in shuffled order, the same trace for everyone in a round, one server \
+            "{}. Whole blocks in shuffled order, the same trace for everyone in a round, one server \
              up at a time, nothing pinned.",
             parts.join("; ")
         );
-        if self.parts.iter().any(|part| part.fault.is_none()) {
+        if self.has_ideal(runtime) {
             text.push_str(
                 " Ideal: one queue, first come first served, simulated on the same arrivals and the \
                  work each server measured, charged per request with what the baseline needed after \
                  each service in the same round.",
             );
-        }
-        if self.parts.iter().any(|part| !part.figures.is_empty()) {
-            text.push_str(
-                " A block in which the generator lagged (p99 over 1 ms) is void and repeated, at \
-                 most twice.",
-            );
+            if self.parts.iter().any(|part| part.handler == Handler::Spins) {
+                text.push_str(
+                    " Of work that burns CPU the ideal of named figures is that all requests share the \
+                     cores evenly.",
+                );
+            }
         }
         for fault in self.parts.iter().filter_map(|part| part.fault) {
             text.push(' ');
             text.push_str(&fault.words(context.workers));
+        }
+        if self.parts.iter().any(|part| part.may_be_late) {
+            text.push_str(
+                " Who is not answered within 10 s is late, which is what is counted here and no \
+                 failure.",
+            );
         }
         if let Some(nofile) = self.nofile {
             text.push_str(&format!(
@@ -75,7 +84,7 @@ impl Open {
 
 impl Part {
     /// How much of what comes.
-    fn words(&self) -> String {
+    fn words(&self, clients: Option<NonZeroU32>) -> String {
         let arrivals = match &self.arrivals {
             Arrivals::Poisson => "Poisson arrivals".to_owned(),
             Arrivals::Constant => "one arrival after the other".to_owned(),
@@ -110,7 +119,35 @@ impl Part {
             Handler::Spins => "the worker burns CPU",
             Handler::Hangs => "the worker makes no system call",
         };
-        format!("{arrivals}{rate}, work {work} ({handler})")
+        let mut text = match self.pace(clients) {
+            Pace::Open => format!(
+                "Open loop: {arrivals}{rate}, work {work} ({handler}), latency from the intended time"
+            ),
+            Pace::Closed { clients, .. } => format!(
+                "Closed loop, {clients} clients: the next request is sent when one ends, and its \
+                 latency counted from there, which hides what a stall keeps from being sent; work \
+                 {work} ({handler})"
+            ),
+        };
+        match self.connections {
+            Connections::Fresh => {}
+            Connections::Kept(Kept { number, requests, share }) => {
+                text.push_str(&format!(
+                    "; on {number} kept connections, {requests} requests each, to the one free for \
+                     longest"
+                ));
+                if share < 1.0 {
+                    text.push_str(&format!(" (a share of {share}, the others on fresh ones)"));
+                }
+            }
+        }
+        let Beside { idle, silent, slow } = self.beside;
+        for (count, what) in [(idle, "idle"), (silent, "silent"), (slow, "slow-reading")] {
+            if count > 0 {
+                text.push_str(&format!("; {count} {what} clients beside"));
+            }
+        }
+        text
     }
 }
 

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::cli::Runtime;
 use crate::contestant::Contestant;
+use crate::load::protocol::{Beside, Connections, Pace};
 use crate::trace::{Arrivals, Handler, Shape, Work};
 use crate::void::Rules;
 
@@ -62,19 +63,10 @@ pub struct Budget {
 pub enum Engine {
     /// Closed loop in paired slices: what a connection or a request costs.
     Closed(Closed),
-    /// Open loop in whole blocks: tails, and what faults do.
+    /// Open loop (unless a part says otherwise) in whole blocks: tails, and what faults do.
     Open(Open),
     /// Connections that are opened and kept: how they spread.
     Held(Held),
-}
-
-/// How the load of a scenario is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loop {
-    /// The next request starts when one ends: good for cost and spread.
-    Closed,
-    /// Every request at its time: good for tails and faults.
-    Open,
 }
 
 /// A closed loop.
@@ -125,6 +117,18 @@ pub struct Part {
     /// What is done with it.
     #[serde(default)]
     pub handler: Handler,
+    /// When requests are sent: at their time, or the next when one ends.
+    #[serde(default)]
+    pub pace: Pace,
+    /// What carries them.
+    #[serde(default)]
+    pub connections: Connections,
+    /// Who else is connected.
+    #[serde(default)]
+    pub beside: Beside,
+    /// Whether a request that is not answered in time is what is counted here, and no failure.
+    #[serde(default)]
+    pub may_be_late: bool,
     /// Length of a block, in seconds. Without one it is what fits the budget.
     pub length_s: Option<NonZeroU32>,
     /// What is done to the workers meanwhile.
@@ -269,13 +273,20 @@ impl Spec {
         self
     }
 
-    /// How its load is made.
+    /// Whether it has a number of clients that can be asked for: those of a closed loop, or connections
+    /// that stay.
     #[must_use]
-    pub fn load(&self) -> Loop {
-        match self.engine {
-            Engine::Closed(_) | Engine::Held(_) => Loop::Closed,
-            Engine::Open(_) => Loop::Open,
+    pub fn has_clients(&self) -> bool {
+        match &self.engine {
+            Engine::Closed(_) | Engine::Held(_) => true,
+            Engine::Open(open) => open.parts.iter().any(Part::is_closed),
         }
+    }
+
+    /// Whether it has blocks, whose length and number can be asked for.
+    #[must_use]
+    pub fn has_blocks(&self) -> bool {
+        matches!(self.engine, Engine::Open(_))
     }
 }
 
@@ -288,6 +299,19 @@ impl Open {
             part.check(has_budget).map_err(|what| format!("part {}, {what}", index + 1))?;
         }
         Ok(())
+    }
+}
+
+impl Open {
+    /// Whether the ideal is a yardstick: it knows no faults and nobody beside, sends at the intended
+    /// time, and its servers serve one at a time, or share cores.
+    #[must_use]
+    pub fn has_ideal(&self, runtime: Runtime) -> bool {
+        self.parts.iter().all(|part| {
+            let one_at_a_time = runtime == Runtime::Blocking || part.handler == Handler::Spins;
+            let plain = part.fault.is_none() && part.beside == Beside::default();
+            one_at_a_time && plain && !part.is_closed()
+        })
     }
 }
 
@@ -316,6 +340,14 @@ impl Part {
             }
             (Some(_), _) => {}
         }
+        if let Pace::Closed { length_us: Some(_), .. } = self.pace {
+            return Err("pace: a closed loop plays its trace once, and has no length_us".to_owned());
+        }
+        if let Connections::Kept(kept) = self.connections
+            && !(kept.share > 0.0 && kept.share <= 1.0)
+        {
+            return Err("connections.kept.share: above 0, and 1 at most".to_owned());
+        }
         if self.figures.iter().any(|figure| !(0.0..1.0).contains(&figure.quantile)) {
             return Err("figures: a quantile is below 1, as 0.99".to_owned());
         }
@@ -340,6 +372,20 @@ impl Part {
             None => Shape::poisson(0.0, work, length),
         };
         Ok(Shape { arrivals: self.arrivals.clone(), handler: self.handler, ..shape })
+    }
+
+    /// Whether the next request is sent when one ends.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.pace, Pace::Closed { .. })
+    }
+
+    /// The same with so many clients, if it is a closed loop and they are asked for.
+    pub(crate) fn pace(&self, clients: Option<NonZeroU32>) -> Pace {
+        match (self.pace, clients) {
+            (Pace::Closed { length_us, .. }, Some(clients)) => Pace::Closed { clients, length_us },
+            (pace, _) => pace,
+        }
     }
 
     /// The shortest block that leaves time before and after its fault.
@@ -389,7 +435,8 @@ fault = { stop = { for_ms = 1000 } }
     #[test]
     fn a_file_says_what_it_says() {
         let spec = Spec::parse("mine.toml", GOOD).unwrap();
-        assert_eq!((&*spec.name, spec.load(), spec.budget), ("mine", Loop::Open, None));
+        assert_eq!((&*spec.name, spec.has_blocks(), spec.has_clients()), ("mine", true, false));
+        assert_eq!(spec.budget, None);
         let Engine::Open(open) = &spec.engine else { panic!("{spec:?}") };
         let part = &open.parts[0];
         assert_eq!(part.rate, Some(Rate::Load(0.5)));
