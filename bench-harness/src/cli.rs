@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forkherd_core::{ListenSpec, RuntimeKind, SLOTS_LIMIT};
 
+use crate::load::Url;
 use crate::scenario::builtin;
 use crate::scenario::spec::Spec;
 
@@ -36,8 +37,8 @@ pub enum Command {
     Report(Report),
     /// Compare two saved results of one machine: what changed by more than the noise.
     Diff(Diff),
-    /// The load process of `compare`: orders on stdin, outcomes on stdout.
-    #[command(hide = true)]
+    /// Load a server that runs already, and say what came of it; without --url the load process of
+    /// `compare`: orders on stdin, outcomes on stdout.
     Load(Load),
     /// The yardstick of `compare`: plain accept loops on one shared listener.
     #[command(hide = true)]
@@ -264,8 +265,26 @@ pub struct Diff {
 /// Arguments of `load`.
 #[derive(Args, Clone, Debug)]
 pub struct Load {
+    /// What to ask for: http://127.0.0.1:PORT/spin/MICROSECONDS, or /sleep/, of app hello.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<Url>,
+    /// Requests outstanding in a closed loop; connections, where they are kept.
+    #[arg(long, value_name = "N", default_value = "16", requires = "url")]
+    pub clients: NonZeroU32,
+    /// How long.
+    #[arg(long, value_name = "S", default_value = "10", requires = "url")]
+    pub seconds: NonZeroU32,
+    /// Keep connections, instead of one for each request.
+    #[arg(long, requires = "url")]
+    pub keep_alive: bool,
+    /// Requests per second of an open loop (Poisson). [default: a closed loop]
+    #[arg(long, value_name = "R", requires = "url")]
+    pub rate: Option<f64>,
+    /// Draws the arrivals of an open loop; printed. [default: from the clock]
+    #[arg(long, value_name = "S", requires = "rate")]
+    pub seed: Option<u64>,
     /// The process that started this one and whose end ends it.
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<u32>,
 }
 

@@ -4,6 +4,7 @@
 //! output ([`protocol`]); end-of-file ends it. One thread, one epoll: the CPU time of this process
 //! is the client's cost and nothing else's.
 
+mod alone;
 mod beside;
 mod carriers;
 pub mod category;
@@ -18,23 +19,26 @@ pub mod protocol;
 mod reader;
 
 use std::io::{self, BufRead as _, Write as _};
+use std::time::Duration;
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::time::TimeValLike as _;
 
+pub use alone::Url;
 pub use connection::SOURCES;
 pub use handle::Handle;
 
 use crate::cli;
+use crate::clock;
 use crate::process;
 use protocol::{Order, Outcome};
 
-/// Obeys orders until standard input ends.
+/// Loads the server that is named, or obeys orders until standard input ends.
 ///
 /// # Errors
-/// Standard input or output failed, or an order was no order.
+/// Standard input or output failed, an order was no order, or a request to the named server failed.
 pub fn run(arguments: &cli::Load) -> anyhow::Result<()> {
     if let Some(parent) = arguments.parent {
         process::die_with(parent, Signal::SIGKILL)?;
@@ -44,6 +48,9 @@ pub fn run(arguments: &cli::Load) -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
 
+    if let Some(url) = arguments.url {
+        return load_alone(arguments, url);
+    }
     let (mut kept, mut held) = (None, None);
     for line in io::stdin().lock().lines() {
         let order = serde_json::from_str(&line?)?;
@@ -53,6 +60,18 @@ pub fn run(arguments: &cli::Load) -> anyhow::Result<()> {
         text.push(b'\n');
         io::stdout().lock().write_all(&text)?;
     }
+    Ok(())
+}
+
+/// Loads the server of `url` and prints what came of it.
+fn load_alone(arguments: &cli::Load, url: Url) -> anyhow::Result<()> {
+    let &cli::Load { clients, keep_alive, rate, .. } = arguments;
+    let length = Duration::from_secs(arguments.seconds.get().into());
+    let seed = arguments.seed.unwrap_or_else(|| clock::monotonic_us() % 1_000_000);
+    let asked = alone::Asked { url, clients, length, keep_alive, rate, seed };
+    let (text, all_well) = asked.run()?;
+    io::stdout().lock().write_all(text.as_bytes())?;
+    anyhow::ensure!(all_well, "some requests were not served");
     Ok(())
 }
 

@@ -309,7 +309,7 @@ fn latency_is_counted_from_when_a_request_was_due() {
 #[test]
 fn kept_connections_are_replaced_after_their_requests() {
     let arrivals = arrivals(&[(Deed::Answer, 3_000); 12]);
-    let kept = Kept { number: number(2), requests: number(3), share: 1.0 };
+    let kept = Kept { number: number(1), requests: number(3), share: 1.0 };
     let trace = with_server(|target| {
         let connections = Connections::Kept(kept);
         Score { connections, ..open(target, &arrivals) }.play().unwrap()
