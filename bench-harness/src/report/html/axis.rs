@@ -72,7 +72,6 @@ impl Axis {
     /// Where `value` stands: 0 is one end, 1 the other; outside is at the nearer end.
     #[must_use]
     pub fn at(self, value: f64) -> f64 {
-        let nines = |percentile: f64| -(1.0 - percentile / 100.0).log10();
         let at = match self {
             Self::Linear { low, high } => (value - low) / (high - low),
             Self::Log { low, high } => (value / low).log10() / (high / low).log10(),
@@ -112,6 +111,12 @@ impl Axis {
             }
         }
     }
+}
+
+/// How many nines a percentile has: 1 for 90, 2 for 99; infinitely many for 100.
+#[must_use]
+pub fn nines(percentile: f64) -> f64 {
+    -(1.0 - percentile / 100.0).log10()
 }
 
 /// The least and the most of `values`.

@@ -2,7 +2,7 @@
 
 use maud::html;
 
-use super::axis::Axis;
+use super::axis::{Axis, nines};
 use super::draw::{Drawing, Frame, latency, legend, line, mark, plain};
 use super::look::Looks;
 use crate::report::{Row, Scenario};
@@ -158,7 +158,8 @@ fn over_ideal(curve: &Points, ideal: &Points) -> Vec<(f64, f64)> {
     curve.iter().filter_map(ratio).collect()
 }
 
-/// The value of a curve at a percentile, on a straight line between its neighbours.
+/// The value of a curve at a percentile: on the line between its neighbours as it is drawn, straight
+/// where nines and ratios have equal steps.
 fn value_at(points: &Points, percentile: f64) -> Option<f64> {
     let after = points.iter().position(|point| point.0 >= percentile)?;
     let (right, value) = points[after];
@@ -166,7 +167,8 @@ fn value_at(points: &Points, percentile: f64) -> Option<f64> {
         return (right <= percentile).then_some(value);
     }
     let (left, before) = points[after - 1];
-    Some(before + (value - before) * (percentile - left) / (right - left))
+    let part = (nines(percentile) - nines(left)) / (nines(right) - nines(left));
+    Some(before * (value / before).powf(part))
 }
 
 /// Each curve once.
@@ -200,7 +202,9 @@ mod tests {
     fn between_points_a_curve_is_straight_and_beyond_them_it_is_not_known() {
         let points = [(50.0, 10.0), (90.0, 20.0), (99.0, 30.0)];
         assert_eq!(value_at(&points, 90.0), Some(20.0));
-        assert_eq!(value_at(&points, 70.0), Some(15.0));
+        // One nine and a half: halfway between 90 and 99.
+        let halfway = value_at(&points, 100.0 - 10_f64.powf(0.5)).unwrap();
+        assert!((halfway - (20.0_f64 * 30.0).sqrt()).abs() < 1e-6, "{halfway}");
         assert_eq!(value_at(&points, 10.0), None);
         assert_eq!(value_at(&points, 99.5), None);
         let ratios = over_ideal(&[(40.0, 1.0), (90.0, 30.0)], &points);
