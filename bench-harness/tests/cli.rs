@@ -201,6 +201,32 @@ fn an_interrupted_comparison_leaves_no_process() {
 }
 
 #[test]
+fn an_interrupted_comparison_keeps_what_is_finished() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let mut child = Command::new(BINARY)
+        .args(["compare", "--strategies=baseline", "--workers=2", "--reps=2"])
+        .args(["--scenarios=short-connections,uneven-work", "--json", file.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let second = said.find(|line| line.as_ref().unwrap().starts_with("uneven-work, about"));
+    assert!(second.is_some(), "the second scenario never began");
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(processes(&["--parent", &child.id().to_string()]).is_empty());
+    let saved: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(saved["interrupted"], "uneven-work");
+    let names: Vec<_> = saved["scenarios"].as_array().unwrap().iter().map(|s| &s["name"]).collect();
+    assert_eq!(names, ["short-connections"]);
+    let again = run(&["report", file.to_str().unwrap()]);
+    assert!(text(&again.stdout).contains("interrupted during uneven-work"));
+}
+
+#[test]
 fn a_killed_comparison_leaves_no_process() {
     let mut child = Command::new(BINARY)
         .args(["compare", "--strategies=baseline", "--workers=2", "--scenarios=keep-alive"])

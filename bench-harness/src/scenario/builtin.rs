@@ -91,6 +91,14 @@ mod tests {
     }
 
     #[test]
+    fn the_scenario_that_the_readme_shows_is_sound() {
+        let readme = include_str!("../../README.md");
+        let shown = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let spec = Spec::parse("README.md", shown.expect("README.md shows a scenario")).unwrap();
+        assert!(spec.has_blocks() && find(&spec.name).is_none());
+    }
+
+    #[test]
     fn names_and_files_are_found_and_wrong_ones_are_told_the_right_ones() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
