@@ -61,7 +61,7 @@ pub struct Equal {
     pub rounds: u32,
     /// Server CPU per connection of the first over that of the second.
     pub cpu: Option<Ratio>,
-    /// The 99th percentile of latency, likewise.
+    /// The 99th percentile of latency in a slice, likewise.
     pub p99: Option<Ratio>,
 }
 
@@ -126,7 +126,7 @@ impl SelfCheck {
                 self.voids.told(),
             ),
             format!(
-                "The same twice ({} rounds): {cpu} {}, allowed [{low:.2} {high:.2}]; p99 {}, allowed \
+                "The same twice ({} rounds): {cpu} {}, allowed [{low:.2} {high:.2}]; p99 of a slice {}, allowed \
                  [{:.2} {P99_MAX:.2}].",
                 equal.rounds,
                 told(equal.cpu),
@@ -214,7 +214,7 @@ mod tests {
         for words in [
             "it against itself: 12 pairs",
             "The same twice (200 rounds): server CPU per connection 1.000 [0.980 1.020], allowed \
-             [0.97 1.03]; p99 1.050 [0.900 1.200], allowed [0.80 1.25].",
+             [0.97 1.03]; p99 of a slice 1.050 [0.900 1.200], allowed [0.80 1.25].",
             "One burns 10.0 % more (201 rounds): 2500 ns per connection beside 25.0 µs",
             "0.910 [0.900 0.920]: the second was found, rightly.",
             "can be believed",

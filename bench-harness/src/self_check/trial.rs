@@ -13,6 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::load::Handle;
 use crate::load::protocol::Order;
 use crate::measure::cpu::Tree;
+use crate::measure::latency::{Latencies, to_f64};
 use crate::measure::ratio::{self, Ratio, median};
 use crate::process::Program;
 use crate::progress::Progress;
@@ -167,23 +168,21 @@ impl Seen {
 
     /// Server CPU per connection of the first over that of the second.
     pub(super) fn cpu(&self, random: &mut SmallRng) -> Option<Ratio> {
-        let groups: Vec<Vec<f64>> = self
-            .0
-            .iter()
-            .map(|pair| {
-                let ratio =
-                    |[first, second]: &[Sample; 2]| first.cpu_server_us() / second.cpu_server_us();
-                pair.iter().map(ratio).collect()
-            })
-            .collect();
-        ratio::grouped(&groups, random)
+        ratio::grouped(&self.ratios(Sample::cpu_server_us), random)
     }
 
-    /// The 99th percentile of latency of the first over that of the second.
+    /// The 99th percentile of latency in a slice, of the first over the second. Slice by slice, and not of
+    /// all latencies together, so that one stall of the machine is one observation.
     pub(super) fn p99(&self, random: &mut SmallRng) -> Option<Ratio> {
-        let of = |side: usize| -> Vec<Vec<u64>> {
-            self.0.iter().flatten().map(|round| round[side].slice.latency_ns.clone()).collect()
+        let p99 = |sample: &Sample| {
+            to_f64(Latencies::of(sample.slice.latency_ns.iter().copied()).at(0.99))
         };
-        ratio::percentile(&of(0), &of(1), 0.99, random)
+        ratio::grouped(&self.ratios(p99), random)
+    }
+
+    /// A figure of the first over that of the second: by pair and round.
+    fn ratios(&self, figure: impl Fn(&Sample) -> f64) -> Vec<Vec<f64>> {
+        let ratio = |[first, second]: &[Sample; 2]| figure(first) / figure(second);
+        self.0.iter().map(|pair| pair.iter().map(ratio).collect()).collect()
     }
 }
