@@ -21,7 +21,6 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -32,7 +31,7 @@ use forkherd_bench::contestant::{self, BASELINE, Contestant};
 use forkherd_bench::interrupt::Interrupt;
 use forkherd_bench::load::Handle;
 use forkherd_bench::load::category::Category;
-use forkherd_bench::load::protocol::{Order, Slice};
+use forkherd_bench::load::protocol::{Order, Slice, Target};
 use forkherd_bench::pin::Pin;
 use forkherd_bench::process::Program;
 use forkherd_bench::registry::Registry;
@@ -94,7 +93,7 @@ fn short_connections(criterion: &mut Criterion) -> anyhow::Result<()> {
 /// A running contestant and its client; dropping it ends both.
 struct Bout {
     server: Server,
-    target: SocketAddrV4,
+    target: Target,
     load: Handle,
     /// Connections outstanding, and in a slice, as in the scenario.
     clients: u32,
@@ -113,9 +112,7 @@ impl Bout {
         // Inherited by both; criterion's own arithmetic may run elsewhere.
         let _pin = Pin::to_one_core().context("cannot pin to one core")?;
         let server = Server::start(&program, contestant, workers, Runtime::Blocking, &interrupt)?;
-        let SocketAddr::V4(target) = server.address() else {
-            bail!("the load process speaks IPv4 only");
-        };
+        let target = server.target();
         let engine = builtin::find(SCENARIO).map(|spec| spec.engine);
         let Some(Engine::Closed(closed)) = engine else { bail!("{SCENARIO} is no closed loop") };
         let Visit::Fresh(slice) = closed.slice else { bail!("{SCENARIO} keeps connections") };

@@ -1,10 +1,7 @@
 //! One open-loop block on one server: start it, play a trace, do to its workers what is to be done, end it.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
-
-use anyhow::bail;
 
 use crate::cli::Runtime;
 use crate::contestant::{Contestant, Launch};
@@ -135,9 +132,7 @@ impl Block<'_> {
         let mut server =
             Server::start_with(program, contestant, workers, self.runtime, options, interrupt)?;
         drop(limit);
-        let SocketAddr::V4(target) = server.address() else {
-            bail!("the load process speaks IPv4 only");
-        };
+        let target = server.target();
         let kills = matches!(self.part.fault, Some(Fault::Kill { .. }));
         let order = Order::Trace {
             target,

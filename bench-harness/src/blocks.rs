@@ -16,8 +16,7 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
 
 use crate::block::{Block, Played, trace_seed};
-use crate::cli::Runtime;
-use crate::contestant::{BASELINE, Contestant, Launch};
+use crate::contestant::{BASELINE, Contestant};
 use crate::ideal;
 use crate::load::Handle;
 use crate::load::protocol::Arrival;
@@ -44,13 +43,13 @@ const ROUNDS: u32 = 3;
 /// # Errors
 /// A server or the load process could not be run, or we were interrupted.
 pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Scenario> {
-    let runtime = context.runtime(spec);
+    let (runtime, needed) = (context.runtime(spec), spec.needs());
     let mut random = SmallRng::seed_from_u64(context.seed);
     let mut load = Handle::start(context.program, context.interrupt)?;
     let (running, skipped): (Vec<&Contestant>, Vec<_>) = context
         .contestants
         .iter()
-        .partition(|contestant| obstacle(contestant, open, runtime).is_none());
+        .partition(|contestant| contestant.obstacle(runtime, &needed).is_none());
     let (rounds, lengths) = schedule(context, open, running.len());
     let rounds = if running.is_empty() { 0 } else { rounds };
     let blocks = u32::try_from(running.len() * lengths.len()).unwrap_or(u32::MAX);
@@ -114,7 +113,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     let failures = failures.collect();
     rows.extend(skipped.into_iter().map(|contestant| Row {
         contestant: contestant.label(),
-        skipped: obstacle(contestant, open, runtime),
+        skipped: contestant.obstacle(runtime, &needed),
         ..Row::default()
     }));
     Ok(Scenario {
@@ -147,21 +146,6 @@ fn charge_of(running: &[&Contestant], played: &[Played]) -> f64 {
     let baseline = running.iter().position(|one| one.label() == BASELINE);
     let baseline = baseline.and_then(|index| played[index].after_us());
     ideal::charge(baseline, played.iter().filter_map(Played::after_us))
-}
-
-/// Why a contestant cannot take part.
-fn obstacle(contestant: &Contestant, open: &Open, runtime: Runtime) -> Option<String> {
-    let faults = open.parts.iter().any(|part| part.fault.is_some());
-    let is_baseline = contestant.launch == Launch::Baseline;
-    if faults && is_baseline {
-        Some("it has no supervisor that starts, watches and ends workers".to_owned())
-    } else if open.nofile.is_some() && is_baseline {
-        Some("its plain loops end when they may open no file more".to_owned())
-    } else if contestant.runtimes.contains(&runtime) {
-        None
-    } else {
-        Some(format!("it cannot serve the {} runtime", runtime.word()))
-    }
 }
 
 /// How many rounds, and the length of a block for each part.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forkherd_core::{ListenSpec, RuntimeKind, SLOTS_LIMIT};
 
+use crate::external::command::{External, Words};
 use crate::load::Url;
 use crate::scenario::builtin;
 use crate::scenario::spec::Spec;
@@ -37,6 +38,8 @@ pub enum Command {
     Report(Report),
     /// Compare two saved results of one machine: what changed by more than the noise.
     Diff(Diff),
+    /// Say what on this machine will bite, and what to do about it.
+    Doctor(Doctor),
     /// Load a server that runs already, and say what came of it; without --url the load process of
     /// `compare`: orders on stdin, outcomes on stdout.
     Load(Load),
@@ -46,6 +49,12 @@ pub enum Command {
     /// One accept loop of `baseline`; stdin is the listener.
     #[command(hide = true)]
     BaselineWorker(BaselineWorker),
+    /// The parent of a server of `compare` that is not ours.
+    #[command(hide = true)]
+    Host(Host),
+    /// What becomes that server.
+    #[command(hide = true)]
+    Hosted(Hosted),
 }
 
 /// Arguments of `compare`.
@@ -57,7 +66,7 @@ pub struct Compare {
     /// Check the harness itself on this machine, and nothing else: two equal servers must look equal,
     /// and one that burns 10 % more must be found blindly. Below 40 s, exit status 1 if it fails; with the
     /// baseline, or the one of --strategies.
-    #[arg(long, conflicts_with_all = ["quick", "scenarios", "against", "clients", "seconds", "seeds", "reps"])]
+    #[arg(long, conflicts_with_all = ["quick", "scenarios", "against", "clients", "seconds", "seeds", "reps", "external", "app"])]
     pub self_check: bool,
     /// Only these strategies, NAME or NAME:VARIANT; `all` takes every variant; `baseline:TEXT` adds
     /// the baseline once more under that name (an A/A check). [default: one of each]
@@ -98,6 +107,14 @@ pub struct Compare {
     /// printed, but neither played again nor a failure. For counts, on a machine that is never quiet.
     #[arg(long)]
     pub keep_void: bool,
+    /// Put a server that is not ours beside them: started without a shell, with {port} and {workers}
+    /// filled in; may be given several times.
+    #[arg(long, value_name = "NAME=COMMAND")]
+    pub external: Vec<External>,
+    /// Measure your own program instead of ours: started as each worker, it takes its listener by
+    /// LISTEN_FDS, under each strategy that lets it.
+    #[arg(long, value_name = "COMMAND")]
+    pub app: Option<String>,
     /// What else is made of the result.
     #[command(flatten)]
     pub outputs: Outputs,
@@ -164,7 +181,8 @@ pub struct Serve {
     /// Worker processes.
     #[arg(long, value_name = "N", default_value = "8", value_parser = workers)]
     pub workers: NonZeroU32,
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen: IP:PORT, where port 0 takes a free one, or unix:PATH[?mode=0660], where the
+    /// strategy shares one listener.
     #[arg(long, value_name = "[NAME=]ADDR", default_value = "127.0.0.1:8080")]
     pub listen: ListenSpec,
     /// What each worker runs: blocking, threads:N (one connection at a time on each of N threads) or
@@ -178,12 +196,13 @@ pub struct Serve {
     /// How workers come to be.
     #[arg(long, value_enum, default_value_t = Start::Again)]
     pub start: Start,
-    /// What is answered: hello, echo or files:DIR.
+    /// What is answered: hello, echo, files:DIR, or program:COMMAND: what another program answers, which
+    /// is started as each worker and takes its listener by LISTEN_FDS.
     #[arg(long, value_name = "APP", default_value = "hello")]
     pub app: App,
     /// A worker that is busy this long, in milliseconds, without getting anything done counts as
     /// hung. [default: core's, 30 s]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
     pub hung_after: Option<NonZeroU32>,
     /// Burn so many nanoseconds of processor time with every connection: what `--self-check` has to find.
     #[arg(long, value_name = "NS", default_value_t = 0, hide = true)]
@@ -211,6 +230,26 @@ fn workers(text: &str) -> Result<NonZeroU32, String> {
     number
         .filter(|number| number.get() <= SLOTS_LIMIT)
         .ok_or_else(|| format!("ask for 1 to {SLOTS_LIMIT}"))
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// Also say who listens there, and whether it is a good port.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Workers that the service is to have.
+    #[arg(long, value_name = "N", default_value = "8", value_parser = workers)]
+    pub workers: NonZeroU32,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A length of time, refused in words that say what is wanted.
+fn milliseconds(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse().ok().and_then(NonZeroU32::new);
+    number.ok_or_else(|| "expected whole milliseconds, 1 or more, such as 250".to_owned())
 }
 
 /// Arguments of `report`.
@@ -325,6 +364,31 @@ pub struct BaselineWorker {
     pub parent: u32,
 }
 
+/// Arguments of `host`.
+#[derive(Args, Clone, Debug)]
+pub struct Host {
+    /// Where the server will accept.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// The process that started this one and whose end ends it.
+    #[arg(long, value_name = "PID")]
+    pub parent: u32,
+    /// What starts the server.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// Arguments of `hosted`.
+#[derive(Args, Clone, Debug)]
+pub struct Hosted {
+    /// The process that started this one and whose end ends it.
+    #[arg(long, value_name = "PID")]
+    pub parent: u32,
+    /// What to become.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
 /// What a worker runs.
 #[derive(
     Clone,
@@ -368,6 +432,9 @@ pub enum App {
     Echo,
     /// The files below a directory.
     Files(PathBuf),
+    /// Whatever another program answers, which is started as each worker and takes its listener by
+    /// `LISTEN_FDS`.
+    Program(Words),
 }
 
 impl FromStr for App {
@@ -379,7 +446,8 @@ impl FromStr for App {
             None if text == "echo" => Ok(Self::Echo),
             Some(("files", "")) => Err("files needs a directory: files:DIR".to_owned()),
             Some(("files", directory)) => Ok(Self::Files(directory.into())),
-            _ => Err("expected hello, echo or files:DIR".to_owned()),
+            Some(("program", command)) => command.parse().map(Self::Program),
+            _ => Err("expected hello, echo, files:DIR or program:COMMAND".to_owned()),
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::Parser as _;
 
 use crate::cli::{self, Cli, Command};
 use crate::contestant::{self, BASELINE};
+use crate::external::host;
 use crate::interrupt::Interrupted;
 use crate::registry::Registry;
 use crate::report::Report;
@@ -15,7 +16,7 @@ use crate::report::outputs::print;
 use crate::report::saved;
 use crate::scenario::builtin;
 use crate::serve::Usage;
-use crate::{baseline, compare, list, load, self_check, serve};
+use crate::{baseline, compare, doctor, lineup, list, load, self_check, serve};
 
 /// The whole program, with the strategies of `registry`.
 ///
@@ -28,12 +29,13 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Compare(arguments) => run_compare(&arguments, registry),
         Command::Report(arguments) => render(arguments),
         Command::Diff(arguments) => run_diff(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Load(arguments) => done(load::run(&arguments)),
         Command::Baseline(arguments) => done(baseline::run(&arguments)),
         Command::BaselineWorker(arguments) => done(baseline::run_worker(&arguments)),
-        Command::Serve(arguments) => {
-            serve::run(&arguments, registry).map(|_role| ExitCode::SUCCESS)
-        }
+        Command::Host(arguments) => done(host::run(&arguments)),
+        Command::Hosted(arguments) => done(host::run_hosted(&arguments)),
+        Command::Serve(arguments) => done(serve::run(&arguments, registry)),
         Command::List => list::print(registry).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
@@ -84,23 +86,20 @@ fn done(outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
 fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<ExitCode> {
     let scenarios = builtin::select(&arguments.scenarios).map_err(Usage)?;
     arguments.check(&scenarios).map_err(Usage)?;
-    let label = |label: &String| registry_label(registry, label);
-    let wanted: Vec<String> = arguments.strategies.iter().map(label).collect();
-    let against = arguments.against.as_ref().map_or_else(|| BASELINE.to_owned(), label);
     arguments.outputs.check()?;
     if arguments.self_check {
-        let label = match &*wanted {
-            [] => BASELINE,
-            [one] => one,
+        let label = match &*arguments.strategies {
+            [] => BASELINE.to_owned(),
+            [one] => registry.label(one),
             _ => return Err(Usage("--self-check takes one strategy".to_owned()).into()),
         };
-        let selected = contestant::select(&registry.contestants(), &[label.to_owned()], label)
-            .map_err(|error| Usage(error.to_string()))?;
+        let selected =
+            contestant::select(&registry.contestants(), std::slice::from_ref(&label), &label)
+                .map_err(|error| Usage(error.to_string()))?;
         let report = self_check::run(arguments, &selected[0])?;
         return tell(&report, arguments);
     }
-    let contestants = contestant::select(&registry.contestants(), &wanted, &against)
-        .map_err(|error| Usage(error.to_string()))?;
+    let contestants = lineup::of(arguments, registry)?;
     tell(&compare::run(arguments, &scenarios, &contestants)?, arguments)
 }
 
@@ -114,19 +113,6 @@ fn tell(report: &Report, arguments: &cli::Compare) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
-}
-
-/// A label as contestants carry it: the default variant of a strategy goes by the bare name.
-fn registry_label(registry: &Registry, label: &str) -> String {
-    if let Some((strategy, workers)) = label.rsplit_once('@') {
-        return format!("{}@{workers}", registry_label(registry, strategy));
-    }
-    match registry.find(label) {
-        Ok(entry) if registry.find(entry.name).is_ok_and(|one| one.variant == entry.variant) => {
-            entry.name.to_owned()
-        }
-        _ => label.to_owned(),
-    }
 }
 
 fn render(arguments: cli::Report) -> anyhow::Result<ExitCode> {

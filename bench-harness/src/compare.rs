@@ -9,6 +9,7 @@ use crate::cautions;
 use crate::cli::{self, Runtime};
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
+use crate::lineup;
 use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::machine::{self, Build, Machine, date};
@@ -32,6 +33,8 @@ pub fn run(
     let start = Instant::now();
     let interrupt = Interrupt::install()?;
     let program = Program::this().context("cannot find myself")?;
+    let workers = arguments.workers.get();
+    let contestants = &lineup::acquainted(&program, contestants, workers, &interrupt)?[..];
     // The first of them is the yardstick.
     let against = contestants.first().map(Contestant::label).unwrap_or_default();
     let asked = Asked {
@@ -58,7 +61,7 @@ pub fn run(
         let context = Context {
             program: &program,
             contestants: &lineup,
-            workers: arguments.workers.get(),
+            workers,
             seed: seed_of(seed, &spec.name),
             budget,
             reps: arguments.reps,

@@ -7,6 +7,9 @@ use anyhow::bail;
 use forkherd_core::SLOTS_LIMIT;
 
 use crate::cli::Runtime;
+use crate::external::command::{External, Words};
+use crate::external::offers::Offers;
+use crate::load::protocol::Answers;
 
 /// The name of the yardstick every ratio is taken to.
 pub const BASELINE: &str = "baseline";
@@ -29,15 +32,32 @@ pub struct Contestant {
     pub launch: Launch,
     /// Worker processes, where it has its own number.
     pub workers: Option<NonZeroU32>,
+    /// What scenarios may ask of it.
+    pub offers: Offers,
 }
 
 /// How a contestant is started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Launch {
     /// `forkherd-bench serve --strategy LABEL`.
     Serve,
     /// `forkherd-bench baseline`: no supervisor, so no scenario with faults.
     Baseline,
+    /// As [`Self::Serve`], with somebody's own program as the workers: the command as it was typed.
+    App(String),
+    /// `forkherd-bench host`: somebody's own server, whatever it does with its workers.
+    External(Words),
+}
+
+impl Launch {
+    /// What its answers have to be.
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        match self {
+            Self::Serve | Self::Baseline => Answers::Ours,
+            Self::App(_) | Self::External(_) => Answers::Any,
+        }
+    }
 }
 
 impl Contestant {
@@ -52,7 +72,44 @@ impl Contestant {
             runtimes: vec![Runtime::Blocking, Runtime::Tokio],
             launch: Launch::Baseline,
             workers: None,
+            offers: Offers { supervisor: false, ..Offers::ALL },
         }
+    }
+
+    /// A server that is not ours. What it runs inside is its own affair, so it fits both runtimes; what
+    /// it offers has to be asked.
+    #[must_use]
+    pub fn external(external: External) -> Self {
+        Self {
+            name: external.name,
+            variant: None,
+            line: "not ours".to_owned(),
+            runtimes: vec![Runtime::Blocking, Runtime::Tokio],
+            launch: Launch::External(external.command),
+            workers: None,
+            offers: Offers::NONE,
+        }
+    }
+
+    /// The same strategy with somebody's own program as its workers, started by `command`.
+    #[must_use]
+    pub fn with_app(self, command: &str) -> Self {
+        Self {
+            runtimes: vec![Runtime::Blocking, Runtime::Tokio],
+            launch: Launch::App(command.to_owned()),
+            offers: Offers::NONE,
+            ..self
+        }
+    }
+
+    /// Why it cannot take part where workers run on `runtime` and `needed` is asked of them.
+    #[must_use]
+    pub fn obstacle(&self, runtime: Runtime, needed: &Offers) -> Option<String> {
+        if let Some(reason) = self.offers.lack(needed) {
+            return Some(reason.to_owned());
+        }
+        let fits = self.runtimes.contains(&runtime);
+        (!fits).then(|| format!("it cannot serve the {} runtime", runtime.word()))
     }
 
     /// `NAME` or `NAME:VARIANT`.
@@ -150,7 +207,13 @@ mod tests {
             let (name, variant) =
                 label.split_once(':').map_or((label, None), |(a, b)| (a, Some(b)));
             let (name, variant) = (name.to_owned(), variant.map(str::to_owned));
-            Contestant { name, variant, launch: Launch::Serve, ..Contestant::baseline() }
+            Contestant {
+                name,
+                variant,
+                launch: Launch::Serve,
+                offers: Offers::ALL,
+                ..Contestant::baseline()
+            }
         });
         let wanted: Vec<_> = wanted.iter().map(|&label| label.to_owned()).collect();
         let seen = match select(&all, &wanted, against) {

@@ -1,15 +1,13 @@
 //! Connections that are opened by the thousand, answered once and kept: one by one, while some go and
 //! others come, and in bursts; a fresh server and a fresh client each time.
 
-use std::net::SocketAddr;
-
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::limits::Raised;
 use crate::load::Handle;
-use crate::load::protocol::{Open, Order};
+use crate::load::protocol::{self, Open, Order};
 use crate::measure::share::Share;
 use crate::report::{Held, Row, Scenario};
 use crate::scenario::spec::{self, Spec};
@@ -44,8 +42,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
     context.umpire.plan(u32::try_from(visits).unwrap_or(u32::MAX));
     for contestant in context.contestants {
         let label = contestant.label();
-        if !contestant.runtimes.contains(&runtime) {
-            let why = format!("it cannot serve the {} runtime", runtime.word());
+        if let Some(why) = contestant.obstacle(runtime, &spec.needs()) {
             skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
             continue;
         }
@@ -110,7 +107,7 @@ impl Target<'_> {
     /// Once more as long as it was void and the umpire has patience.
     fn visit(
         &self,
-        hold: impl Fn(std::net::SocketAddrV4) -> Order,
+        hold: impl Fn(protocol::Target) -> Order,
         churn: Option<Order>,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Visit> {
@@ -126,7 +123,7 @@ impl Target<'_> {
 
     fn visit_once(
         &self,
-        hold: &impl Fn(std::net::SocketAddrV4) -> Order,
+        hold: &impl Fn(protocol::Target) -> Order,
         churn: Option<&Order>,
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Visit> {
@@ -134,11 +131,8 @@ impl Target<'_> {
         let workers = self.context.workers_of(self.contestant);
         let mut server = Server::start(program, self.contestant, workers, self.runtime, interrupt)?;
         let mut load = Handle::start(program, interrupt)?;
-        let SocketAddr::V4(address) = server.address() else {
-            bail!("the load process speaks IPv4 only");
-        };
         let mut visit = Visit::default();
-        visit.open.push(load.hold(&hold(address))?);
+        visit.open.push(load.hold(&hold(server.target()))?);
         if let Some(churn) = churn {
             visit.open.push(load.hold(churn)?);
         }

@@ -1,7 +1,6 @@
 //! Kills workers while a trace is played, and keeps account of what each had in service.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -102,8 +101,7 @@ impl<'k> Killer<'k> {
     /// Kills a random ready worker; none is ready only if the last kills were not yet repaired.
     fn strike(&mut self) -> anyhow::Result<()> {
         let Some((_, pid)) = self.roster.take(&mut self.random) else { return Ok(()) };
-        let SocketAddr::V4(address) = self.server.address() else { return Ok(()) };
-        let queued = queue::depth(address.port())?;
+        let queued = queue::depth(self.server.address().port())?;
         let at_us = clock::monotonic_us();
         kill(pid, Signal::SIGKILL)?;
         self.killed.insert(pid.as_raw(), self.toll.kills.len());

@@ -17,6 +17,8 @@ pub mod cli;
 pub mod commands;
 pub mod compare;
 pub mod contestant;
+pub mod external;
+pub mod lineup;
 
 pub mod block;
 pub mod blocks;
@@ -39,6 +41,7 @@ pub mod measure;
 pub mod report;
 pub mod self_check;
 
+pub mod cgroup;
 pub mod clock;
 pub mod interrupt;
 pub mod limits;
@@ -50,10 +53,13 @@ pub mod server;
 
 pub mod apps;
 pub mod baseline;
+pub mod doctor;
 pub mod http;
 pub mod list;
 pub mod registry;
 pub mod serve;
+
+pub use commands::main;
 
 /// The README's code, compiled.
 #[cfg(doctest)]

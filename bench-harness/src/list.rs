@@ -1,11 +1,15 @@
 //! `list`: what there is to choose from, one honest line each.
 
 use std::io::{self, Write as _};
+use std::num::NonZeroU32;
 
+use forkherd_core::RuntimeKind;
+
+use crate::cli::Runtime;
 use crate::registry::Registry;
 use crate::scenario::builtin;
 
-const APPS: [(&str, &str); 3] = [
+const APPS: [(&str, &str); 4] = [
     (
         "hello",
         "13 bytes; /sleep/<us> waits first, /spin/<us> burns CPU, /loop/<ms> hangs, /fill/<bytes> is \
@@ -13,7 +17,11 @@ const APPS: [(&str, &str); 3] = [
     ),
     ("echo", "what was sent comes back"),
     ("files:DIR", "the files below DIR, with listings, index.html and content types"),
+    ("program:COMMAND", "what another program answers, which takes its listener by LISTEN_FDS"),
 ];
+
+/// Stands for `threads:N` of any number.
+const A_FEW_THREADS: RuntimeKind = RuntimeKind::Threads(NonZeroU32::new(4).unwrap());
 
 /// Prints strategies, scenarios and apps.
 ///
@@ -23,7 +31,13 @@ pub fn print(registry: &Registry) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "strategies (NAME or NAME:VARIANT)")?;
     for entry in registry.entries() {
-        let runtimes: Vec<_> = entry.runtimes.iter().map(|runtime| runtime.word()).collect();
+        let mut runtimes: Vec<_> = entry.runtimes.iter().map(|runtime| runtime.word()).collect();
+        if entry.runtimes.contains(&Runtime::Blocking) && entry.serves(A_FEW_THREADS) {
+            runtimes.insert(1, "threads:N");
+        }
+        if entry.refuses_programs().is_none() {
+            runtimes.push("programs");
+        }
         let label = format!("{}:{}", entry.name, entry.variant);
         writeln!(out, "  {label:<22} {} [{}]", entry.line, runtimes.join(", "))?;
     }

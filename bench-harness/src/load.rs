@@ -5,6 +5,7 @@
 //! is the client's cost and nothing else's.
 
 mod alone;
+pub(crate) mod answer;
 mod beside;
 mod carriers;
 pub mod category;

@@ -1,12 +1,15 @@
 //! Which strategies there are: the one file of the harness that names concrete ones.
 
-use forkherd_core::Strategy;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use forkherd_core::{RuntimeKind, Service, Strategy};
 use forkherd_handoff::Handoff;
 use forkherd_prefork::Prefork;
 use forkherd_reuseport::Reuseport;
 
 use crate::cli::Runtime;
 use crate::contestant::{Contestant, Launch};
+use crate::external::offers::Offers;
 
 /// A strategy that can be served and compared.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,26 @@ pub struct Entry {
     pub runtimes: &'static [Runtime],
     /// Makes it; opens nothing.
     pub make: fn() -> Box<dyn Strategy>,
+}
+
+impl Entry {
+    /// Why it does not take another program as its workers, if it does not.
+    #[must_use]
+    pub fn refuses_programs(&self) -> Option<String> {
+        some_service().fits_program(&*(self.make)()).err().map(|reason| reason.to_string())
+    }
+
+    /// Whether it serves workers of this runtime. Opens nothing.
+    #[must_use]
+    pub fn serves(&self, runtime: RuntimeKind) -> bool {
+        some_service().fits(&*(self.make)(), runtime).is_ok()
+    }
+}
+
+/// One that anybody can serve who can serve any.
+fn some_service() -> Service {
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+    Service::new("any").listen(SocketAddr::from(address)).workers(2)
 }
 
 const BOTH: &[Runtime] = &[Runtime::Blocking, Runtime::Tokio];
@@ -251,6 +274,21 @@ impl Registry {
         })
     }
 
+    /// A label as contestants carry it: the default variant of a strategy goes by the bare name, and
+    /// `@N` stays. One that names nobody stays as it is.
+    #[must_use]
+    pub fn label(&self, label: &str) -> String {
+        if let Some((strategy, workers)) = label.rsplit_once('@') {
+            return format!("{}@{workers}", self.label(strategy));
+        }
+        match self.find(label) {
+            Ok(entry) if self.find(entry.name).is_ok_and(|one| one.variant == entry.variant) => {
+                entry.name.to_owned()
+            }
+            _ => label.to_owned(),
+        }
+    }
+
     /// As `compare` sees them: the first variant of each name goes by the bare name.
     #[must_use]
     pub fn contestants(&self) -> Vec<Contestant> {
@@ -265,6 +303,7 @@ impl Registry {
                 runtimes: entry.runtimes.to_vec(),
                 launch: Launch::Serve,
                 workers: None,
+                offers: Offers::ALL,
             })
             .collect()
     }

@@ -4,6 +4,7 @@
 
 mod budget;
 pub mod builtin;
+mod needs;
 mod setting;
 pub mod spec;
 

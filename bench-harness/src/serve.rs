@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use forkherd_core::{
-    AsyncConnection, Blocking, Connection, Notice, Role, RuntimeKind, Service, Start, Threads,
+    AsyncConnection, Blocking, Connection, Notice, Program, RuntimeKind, Service, Start, Threads,
     Tokio, WorkerId,
 };
 use nix::sys::prctl;
@@ -25,12 +25,12 @@ use crate::server;
 /// How often a blocking worker that waits for a silent client looks up.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Supervisor and worker: runs the service, and says in which of them it returned.
+/// Supervisor and worker: runs the service until it ends.
 ///
 /// # Errors
 /// No such strategy, or one that the runtime does not fit; a directory that is not there; whatever
 /// keeps the service from starting.
-pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
+pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<()> {
     // Only in the supervisor: a worker's parent is the supervisor, and core sees to its end.
     if let Some(parent) = arguments.parent
         && std::env::var_os(forkherd_core::ENV_WORKER).is_none()
@@ -43,7 +43,7 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
     let app = arguments.app.clone();
     let files = match &app {
         App::Files(directory) => Some(Files::open(directory)?),
-        App::Hello | App::Echo => None,
+        App::Hello | App::Echo | App::Program(_) => None,
     };
     let service = Service::new("forkherd-bench")
         .listen(arguments.listen.clone())
@@ -62,6 +62,16 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
         cli::Start::Fork => Start::Fork,
     });
     let burn = Duration::from_nanos(arguments.burn);
+    if let App::Program(command) = &app {
+        if arguments.runtime != RuntimeKind::Blocking {
+            let wrong = "--runtime is for apps of ours; a program brings its own";
+            bail!(Usage(wrong.to_owned()));
+        }
+        let [path, words @ ..] = command.words() else { bail!("the command is empty") };
+        let program = words.iter().fold(Program::new(path), Program::arg);
+        let outcome = service.run_program((entry.make)(), program);
+        return outcome.map_err(as_usage);
+    }
     let role = match arguments.runtime {
         RuntimeKind::Blocking => {
             let service = service.read_timeout(READ_TIMEOUT);
@@ -89,9 +99,12 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<Role> {
         }
         other => bail!("`serve` has no handler for the runtime {other}"),
     };
-    role.map_err(
-        |error| if error.is_usage() { Usage(error.to_string()).into() } else { error.into() },
-    )
+    role.map(drop).map_err(as_usage)
+}
+
+/// What was asked for cannot be, or what was done failed.
+fn as_usage(error: forkherd_core::Error) -> anyhow::Error {
+    if error.is_usage() { Usage(error.to_string()).into() } else { error.into() }
 }
 
 /// Worker: one connection, with blocking calls.

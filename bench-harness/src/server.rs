@@ -1,7 +1,7 @@
 //! A contestant while it runs: its process, its address, what its supervisor tells.
 
 use std::collections::VecDeque;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::Runtime;
 use crate::contestant::{Contestant, Launch};
+use crate::external::{host, offers};
 use crate::interrupt::Interrupt;
+use crate::load::protocol::{Answers, Target};
 use crate::process::{Guarded, Program};
 
 /// Longest a server may take until it serves.
@@ -121,7 +123,8 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Server {
     process: Guarded,
-    address: SocketAddr,
+    address: SocketAddrV4,
+    answers: Answers,
     /// Notices that came before it served, to be given out first.
     early: VecDeque<Notice>,
     /// What its strategy wants known, as far as notices were read.
@@ -158,18 +161,32 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let label = contestant.label();
         let strategy = contestant.strategy();
+        let address = free_address()?;
         let mut command = program.command();
-        match contestant.launch {
+        let count = workers.to_string();
+        let ours = ["--workers", &count, "--runtime", runtime.word()];
+        match &contestant.launch {
             Launch::Serve => {
                 command.args(["serve", "--app", "hello", "--events", "--strategy", &strategy]);
+                command.args(ours);
+            }
+            Launch::App(app) => {
+                let app = format!("program:{app}");
+                command.args(["serve", "--app", &app, "--events", "--strategy", &strategy]);
+                command.args(["--workers", &count]);
             }
             Launch::Baseline => {
-                command.arg("baseline");
+                command.arg("baseline").args(ours);
+            }
+            Launch::External(_) => {
+                command.arg("host");
             }
         }
-        command.args(["--workers", &workers.to_string(), "--runtime", runtime.word()]);
-        command.args(["--listen", &free_address()?.to_string()]);
+        command.args(["--listen", &address.to_string()]);
         command.args(["--parent", &std::process::id().to_string()]).args(options);
+        if let Launch::External(words) = &contestant.launch {
+            command.arg("--").args(words.filled_in(address.port(), workers));
+        }
         // Its log would drown the progress; whoever wants it says so.
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "error");
@@ -183,23 +200,36 @@ impl Server {
                 .receive(process.lines(), deadline)
                 .with_context(|| format!("{label} did not come up"))?
                 .with_context(|| format!("{label} did not serve within {START_TIMEOUT:?}"))?;
-            match line.strip_prefix("listening on ") {
-                Some(address) => {
-                    let address = address.parse().with_context(|| format!("{label}: {line:?}"))?;
-                    return Ok(Self { process, address, early, remarks });
-                }
-                None => match parse(&line).with_context(|| label.clone())? {
-                    Notice::Remark { text } => remarks.push(text),
-                    notice => early.push_back(notice),
-                },
+            if line.starts_with("listening on ") {
+                break;
+            }
+            if let Some(why) = line.strip_prefix(host::FAILED) {
+                bail!("{label} did not come up: {why}");
+            }
+            match parse(&line).with_context(|| label.clone())? {
+                Notice::Remark { text } => remarks.push(text),
+                notice => early.push_back(notice),
             }
         }
+        let answers = contestant.launch.answers();
+        if answers == Answers::Any {
+            // That its port accepts says little of a stranger.
+            offers::await_answer(address, process.pid(), interrupt)
+                .with_context(|| format!("{label} cannot be measured"))?;
+        }
+        Ok(Self { process, address, answers, early, remarks })
     }
 
     /// Where it serves.
     #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddrV4 {
         self.address
+    }
+
+    /// What the load process has to know of it.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target { address: self.address, answers: self.answers }
     }
 
     /// The process at the root of its tree.
@@ -273,7 +303,7 @@ fn parse(line: &str) -> anyhow::Result<Notice> {
 }
 
 /// A free loopback address outside the ephemeral range.
-fn free_address() -> anyhow::Result<SocketAddr> {
+fn free_address() -> anyhow::Result<SocketAddrV4> {
     let low = ephemeral_low();
     let base =
         if low > PORT_BASE + PORT_COUNT { PORT_BASE } else { low.saturating_sub(PORT_COUNT) };
@@ -281,7 +311,7 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     let first = u16::try_from(std::process::id() % u32::from(PORT_COUNT)).unwrap_or(0);
     for step in 0..PORT_COUNT {
         let port = base + (first + step) % PORT_COUNT;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         if port >= 1024 && TcpListener::bind(address).is_ok() {
             return Ok(address);
         }

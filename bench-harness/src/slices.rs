@@ -5,7 +5,6 @@
 //! ratio does not: two copies of one server come out at 0.99–1.02.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
@@ -16,7 +15,7 @@ use rand::seq::SliceRandom as _;
 use crate::limits::Given;
 use crate::load::Handle;
 use crate::load::category::Tally;
-use crate::load::protocol::Order;
+use crate::load::protocol::{Order, Target};
 use crate::measure::cpu::Tree;
 use crate::measure::curve;
 use crate::measure::latency::{Latencies, to_f64};
@@ -68,6 +67,7 @@ struct Runner {
     syscalls: Option<f64>,
     connections: Tally,
     made: u64,
+    names_worker: bool,
 }
 
 impl spec::Slice {
@@ -87,7 +87,7 @@ impl spec::Slice {
     }
 
     /// What is to be done before a slice (not measured), if anything, and the slice itself.
-    fn orders(self, target: SocketAddrV4, clients: u32) -> (Option<Order>, Order) {
+    fn orders(self, target: Target, clients: u32) -> (Option<Order>, Order) {
         match self {
             Self::Fresh(connections) => {
                 (None, Order::Short { target, clients, connections: connections.get() })
@@ -118,8 +118,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
     let mut skipped = Vec::new();
     for contestant in context.contestants {
         let label = contestant.label();
-        if !contestant.runtimes.contains(&runtime) {
-            let why = format!("it cannot serve the {} runtime", runtime.word());
+        if let Some(why) = contestant.obstacle(runtime, &spec.needs()) {
             skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
             continue;
         }
@@ -129,7 +128,8 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
         let tree = Tree::of(server.pid())?;
         let given = Given::to(&server)?;
         let (samples, connections) = (Vec::new(), Tally::default());
-        let syscalls = None;
+        let names_worker = contestant.offers.names_worker;
+        let (syscalls, made) = (None, 0);
         runners.push(Runner {
             label,
             workers,
@@ -139,7 +139,8 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
             samples,
             syscalls,
             connections,
-            made: 0,
+            made,
+            names_worker,
         });
     }
 
@@ -239,12 +240,9 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
 fn visit(
     load: &mut Handle,
     runner: &mut Runner,
-    orders: &impl Fn(SocketAddrV4) -> (Option<Order>, Order),
+    orders: &impl Fn(Target) -> (Option<Order>, Order),
 ) -> anyhow::Result<Sample> {
-    let SocketAddr::V4(target) = runner.server.address() else {
-        bail!("the load process speaks IPv4 only");
-    };
-    let (before, order) = orders(target);
+    let (before, order) = orders(runner.server.target());
     runner.made += u64::from(match before.as_ref().unwrap_or(&order) {
         Order::Short { connections, .. } | Order::Open { connections, .. } => *connections,
         _ => bail!("this order opens no slice"),
@@ -259,7 +257,7 @@ fn count_syscalls(
     counters: &mut Counters,
     load: &mut Handle,
     runner: &mut Runner,
-    orders: &impl Fn(SocketAddrV4) -> (Option<Order>, Order),
+    orders: &impl Fn(Target) -> (Option<Order>, Order),
 ) -> anyhow::Result<f64> {
     let before = counters.read()?;
     let mut units_done = 0.0;
@@ -302,7 +300,12 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
         cpu_both_us: middle(Sample::cpu_both_us),
         switches: middle(Sample::switches),
         syscalls: runner.syscalls,
-        share: Share::of(&per_worker, runner.workers),
+        // Which of its processes are workers only a server of ours says.
+        share: if runner.names_worker {
+            Share::of(&per_worker, runner.workers)
+        } else {
+            Share::default()
+        },
         connections: runner.connections.clone(),
         listeners: Some(runner.given.listeners),
         open_files: Some(runner.given.open_files),

@@ -84,3 +84,21 @@ fn requests_behind_a_busy_worker_are_answered_though_it_has_to_leave() {
         }
     }
 }
+
+#[test]
+fn a_signal_that_asks_for_more_workers_than_there_may_be_is_answered() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_forkherd-bench"))
+        .args(["serve", "--strategy=prefork", "--workers=1", "--listen=127.0.0.1:0"])
+        .args(["--parent", &std::process::id().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let mut line = String::new();
+    BufReader::new(out).read_line(&mut line).unwrap();
+    let service = Service { child, address: line };
+    service.signal(Signal::SIGTTIN);
+    let mut lines = BufReader::new(err).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("at most max_workers")), "it said nothing of it");
+}

@@ -12,7 +12,7 @@ use crate::inherit::{self, Legacy};
 use crate::listener::ListenSpec;
 use crate::notice::Notice;
 use crate::start::{Making, Program, Start};
-use crate::strategy::{Needs, Plan, RuntimeKind, Strategy};
+use crate::strategy::{Needs, Plan, RuntimeKind, Strategy, Unsupported};
 use crate::supervisor::{self, Job, backoff::Backoff, state::Settings};
 use crate::sys;
 use crate::worker::{self, Runtime};
@@ -243,9 +243,26 @@ impl Service {
         self.supervise(&plan, &making, &mut strategy, &mut |_, _| Ok(()), commands)
     }
 
-    fn plan(&mut self, runtime: RuntimeKind, is_foreign: bool) -> Plan {
+    /// Whether `strategy` could [`run`](Self::run) this service on such a runtime, before anything is
+    /// opened.
+    ///
+    /// # Errors
+    /// The strategy's reason, and what would fit.
+    pub fn fits(&self, strategy: &dyn Strategy, runtime: RuntimeKind) -> Result<(), Unsupported> {
+        strategy.fits(&self.plan(runtime, false)).map(drop)
+    }
+
+    /// Whether `strategy` could [`run_program`](Self::run_program), before anything is opened.
+    ///
+    /// # Errors
+    /// The strategy's reason, and what would fit.
+    pub fn fits_program(&self, strategy: &dyn Strategy) -> Result<(), Unsupported> {
+        strategy.fits(&self.plan(RuntimeKind::Blocking, true)).map(drop)
+    }
+
+    fn plan(&self, runtime: RuntimeKind, is_foreign: bool) -> Plan {
         Plan {
-            listeners: std::mem::take(&mut self.listeners),
+            listeners: self.listeners.clone(),
             workers: self.workers,
             slots: self.max_workers.max(self.workers),
             runtime,

@@ -17,24 +17,24 @@
 
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use forkherd_core::{Blocking, Connection, Notice, Service};
 use forkherd_handoff::Handoff;
 
 const WORKERS: u32 = 4;
 
-fn main() -> anyhow::Result<()> {
-    let port = std::env::args()
-        .nth(1)
-        .map_or(Ok(8001), |text| text.parse::<u16>())
-        .context("usage: greeter [PORT]")?;
+fn main() -> anyhow::Result<ExitCode> {
+    let Ok(port) = std::env::args().nth(1).map_or(Ok(8001), |text| text.parse::<u16>()) else {
+        writeln!(io::stderr(), "usage: greeter [PORT]")?;
+        return Ok(ExitCode::from(2));
+    };
     Service::new("greeter")
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .workers(WORKERS)
         .observe(tell)
         .run(Handoff::round_robin(), Blocking::new(greet))?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Worker: one client. When it returns, the connection is closed.

@@ -13,12 +13,12 @@
 //! that a client sent, so nothing a client sends can take down the process that starts the others.
 
 use std::convert::Infallible;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use forkherd_core::{AsyncConnection, Notice, Service, Tokio};
 use forkherd_prefork::Prefork;
 use hyper::server::conn::http1;
@@ -32,14 +32,16 @@ use tracing::info;
 
 const WORKERS: u32 = 4;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_target(false);
     log.with_ansi(io::stderr().is_terminal()).log_internal_errors(false).init();
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().unwrap_or_else(|| ".".to_owned());
-    let port = arguments.next().map_or(Ok(8000), |text| text.parse());
-    let port: u16 = port.context("usage: http_pool [DIRECTORY [PORT]]")?;
-    anyhow::ensure!(std::path::Path::new(&directory).is_dir(), "{directory} is no directory");
+    let port = arguments.next().map_or(Ok(8000_u16), |text| text.parse());
+    let (Ok(port), true) = (port, std::path::Path::new(&directory).is_dir()) else {
+        writeln!(io::stderr(), "usage: http_pool [DIRECTORY [PORT]]")?;
+        return Ok(ExitCode::from(2));
+    };
     let files = StaticFilesEndpoint::new(directory).index_file("index.html");
     let files = Arc::new(files.show_files_listing().redirect_to_slash_directory());
     Service::new("http_pool")
@@ -51,7 +53,7 @@ fn main() -> anyhow::Result<()> {
             }
         })
         .run(Prefork::default(), Tokio::new(async move |c| serve(c, &files).await))?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(client: AsyncConnection, files: &Arc<StaticFilesEndpoint>) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::category::{Category, Tally};
 use super::driver::DEADLINE;
 use super::player::Score;
-use super::protocol::{Arrival, Beside, Connections, Handler, Kept, Pace, Trace};
+use super::protocol::{Answers, Arrival, Beside, Connections, Handler, Kept, Pace, Target, Trace};
 use crate::measure::generator::Lags;
 use crate::measure::latency::{Latency, to_f64};
 use crate::trace::{Shape, Work};
@@ -70,7 +70,8 @@ impl Asked {
     }
 
     fn play(&self) -> anyhow::Result<Trace> {
-        let Url { target, handler, work_us } = self.url;
+        let Url { target: address, handler, work_us } = self.url;
+        let target = Target { address, answers: Answers::Any };
         let (arrivals, pace) = match self.rate {
             Some(rate) => {
                 let work = Work::Constant(Duration::from_micros(work_us));

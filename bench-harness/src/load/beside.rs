@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use super::category::{Category, End, Read, Tally, categorize};
 use super::connection::Progress;
 use super::driver::Driver;
-use super::protocol::Beside;
+use super::protocol::{Beside, Target};
 use super::reader::{Reader, Reading};
 
 /// How often they are looked at.
@@ -23,7 +22,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 /// Those who are there beside the requests. Dropping them resets their connections.
 #[derive(Debug)]
 pub(super) struct Company {
-    target: SocketAddrV4,
+    target: Target,
     wanted: Beside,
     deadline: Duration,
     /// The idle ones first, then the silent ones.
@@ -38,11 +37,7 @@ pub(super) struct Company {
 
 impl Company {
     /// Connects them all and waits until the idle ones are answered, or late.
-    pub(super) fn gather(
-        target: SocketAddrV4,
-        wanted: Beside,
-        deadline: Duration,
-    ) -> io::Result<Self> {
+    pub(super) fn gather(target: Target, wanted: Beside, deadline: Duration) -> io::Result<Self> {
         let mut company = Self {
             target,
             wanted,
@@ -188,7 +183,7 @@ impl Company {
         }
         for place in self.readers.iter_mut().filter(|place| place.is_none()) {
             self.made += 1;
-            match Reader::open(self.target, u32::try_from(self.made).unwrap_or(u32::MAX)) {
+            match Reader::open(self.target.address, u32::try_from(self.made).unwrap_or(u32::MAX)) {
                 Ok(reader) => *place = Some(reader),
                 Err(category) => self.connections.count(category),
             }

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddrV4;
 use std::time::Instant;
 
 use super::category::{Category, End, Read, categorize};
 use super::connection::Progress;
 use super::cpu_ns;
 use super::driver::Driver;
-use super::protocol::Slice;
+use super::protocol::{Slice, Target};
 
 /// One request per connection: about 50 bytes.
 const SHORT: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
@@ -18,7 +17,7 @@ const SHORT: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\
 const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 
 /// `connections` short connections, `clients` at a time.
-pub(super) fn short(target: SocketAddrV4, clients: u32, connections: u32) -> io::Result<Slice> {
+pub(super) fn short(target: Target, clients: u32, connections: u32) -> io::Result<Slice> {
     let mut driver = Driver::new()?;
     let mut slice =
         Slice { latency_ns: Vec::with_capacity(connections as usize), ..Slice::default() };
@@ -42,8 +41,7 @@ pub(super) fn short(target: SocketAddrV4, clients: u32, connections: u32) -> io:
         driver.wait(None, &mut happened)?;
         for &(number, progress) in &happened {
             let Some(connection) = driver.take(number) else { continue };
-            // Kept open although we asked to close: wrong.
-            let end = if let Progress::Ended(end) = progress { end } else { End::Strange };
+            let end = progress.end_of_single(target);
             let category = categorize(connection.read(), end, false);
             if category == Category::Served {
                 slice.latency_ns.push(nanoseconds(connection.since));
@@ -71,7 +69,7 @@ pub(super) struct Kept {
 
 impl Kept {
     /// Opens `connections` and waits for one answer on each.
-    pub(super) fn open(target: SocketAddrV4, connections: u32) -> io::Result<Self> {
+    pub(super) fn open(target: Target, connections: u32) -> io::Result<Self> {
         let mut kept = Self { driver: Driver::new()?, open: Vec::new(), broken: Slice::default() };
         for number in 0..connections as usize {
             match kept.driver.open(number, target, Cow::Borrowed(KEPT))? {

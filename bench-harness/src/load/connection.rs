@@ -10,31 +10,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::answer::{Answer, OURS_MAX, Parsed, longest, parse};
 use super::category::{End, Read};
-use crate::apps::hello;
-
-/// Longest answer we know how to read.
-const ANSWER_MAX: usize = 1024;
+use super::protocol::{Answers, Target};
 
 /// Client addresses, 127.0.0.1 and up: 28,000 ports each, so that ports last.
 pub const SOURCES: u32 = 32;
-
-/// What an answer said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// Its status code.
-    pub(super) status: u16,
-    /// Whether a 200 had the body and length it must have.
-    pub(super) as_expected: bool,
-    /// `X-Worker`.
-    pub(super) worker: Option<u32>,
-    /// `X-Service-Us`.
-    pub(super) service_us: Option<u64>,
-    /// `X-Taken-Us`.
-    pub(super) taken_us: Option<u64>,
-    /// `X-After-Ns`.
-    pub(super) after_ns: Option<u64>,
-}
 
 /// How far a connection got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +28,18 @@ pub(super) enum Progress {
     Ended(End),
 }
 
+impl Progress {
+    /// How a connection ended that was to close after one answer.
+    pub(super) fn end_of_single(self, target: Target) -> End {
+        match (self, target.answers) {
+            (Self::Ended(end), _) => end,
+            // Kept open although we asked to close: wrong, unless a stranger does it.
+            (_, Answers::Ours) => End::Strange,
+            (_, Answers::Any) => End::Closed,
+        }
+    }
+}
+
 /// A connection and the request on it. Dropping it closes with a reset: no `TIME_WAIT`.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -54,8 +47,10 @@ pub(super) struct Connection {
     request: Cow<'static, [u8]>,
     sent: usize,
     connected: bool,
-    bytes: [u8; ANSWER_MAX],
+    /// What was read of the current answer, and room for more.
+    bytes: Vec<u8>,
     filled: usize,
+    answers: Answers,
     answer: Option<Answer>,
     /// Requests so far.
     asked: u32,
@@ -69,20 +64,20 @@ impl Connection {
     /// Begins to connect from the `number`-th source address; the request goes out as soon as it
     /// can.
     pub(super) fn open(
-        target: SocketAddrV4,
+        target: Target,
         number: u32,
         request: Cow<'static, [u8]>,
     ) -> io::Result<Self> {
         let since = Instant::now();
-        let socket = connect(target, number)?;
-        let bytes = [0; ANSWER_MAX];
+        let socket = connect(target.address, number)?;
         Ok(Self {
             socket,
             request,
             sent: 0,
             connected: false,
-            bytes,
+            bytes: vec![0; OURS_MAX],
             filled: 0,
+            answers: target.answers,
             answer: None,
             asked: 1,
             idle: false,
@@ -167,24 +162,35 @@ impl Connection {
     /// Reads until the answer is whole, the connection ends, or nothing is there.
     fn receive(&mut self) -> Progress {
         loop {
-            if self.filled == ANSWER_MAX {
-                return Progress::Ended(End::Strange);
+            if self.filled == self.bytes.len() {
+                if self.filled >= longest(self.answers) {
+                    return Progress::Ended(End::Strange);
+                }
+                self.bytes.resize(2 * self.filled, 0);
             }
             match self.socket.read(&mut self.bytes[self.filled..]) {
-                Ok(0) => return Progress::Ended(End::Closed),
+                Ok(0) => {
+                    // The close may be what ends the answer.
+                    if self.answer.is_none()
+                        && let Parsed::Whole(answer, _) = self.parse(true)
+                    {
+                        self.answer = Some(answer);
+                    }
+                    return Progress::Ended(End::Closed);
+                }
                 // Bytes behind a whole answer, which nobody asked for.
                 Ok(_) if self.answer.is_some() => return Progress::Ended(End::Strange),
                 Ok(count) => {
                     self.filled += count;
-                    match parse(&self.bytes[..self.filled]) {
-                        Ok(None) => {}
-                        Ok(Some((answer, closes))) => {
+                    match self.parse(false) {
+                        Parsed::Part => {}
+                        Parsed::Whole(answer, closes) => {
                             self.answer = Some(answer);
                             if !closes {
                                 return Progress::Answered;
                             }
                         }
-                        Err(()) => return Progress::Ended(End::Strange),
+                        Parsed::Strange => return Progress::Ended(End::Strange),
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Progress::Pending,
@@ -192,6 +198,11 @@ impl Connection {
                 Err(error) => return Progress::Ended(end_of(&error)),
             }
         }
+    }
+
+    /// What was read of the current answer; `over` says that nothing more will come.
+    fn parse(&self, over: bool) -> Parsed {
+        parse(&self.bytes[..self.filled], self.answers, over)
     }
 }
 
@@ -224,74 +235,5 @@ pub(super) fn end_of(error: &io::Error) -> End {
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => End::Reset,
         ErrorKind::TimedOut => End::TimedOut,
         _ => End::Strange,
-    }
-}
-
-/// The answer in `bytes` and whether it announces the close; `None` if it is not all there,
-/// an error if it is none.
-fn parse(bytes: &[u8]) -> Result<Option<(Answer, bool)>, ()> {
-    let mut fields = [httparse::EMPTY_HEADER; 16];
-    let mut head = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(start) = head.parse(bytes).map_err(|_| ())? else {
-        return Ok(None);
-    };
-    let mut length = None;
-    let mut worker = None;
-    let (mut service_us, mut taken_us, mut after_ns) = (None, None, None);
-    let mut closes = false;
-    for field in head.headers.iter() {
-        let value = str::from_utf8(field.value).map_err(|_| ())?;
-        if field.name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.parse::<usize>().map_err(|_| ())?);
-        } else if field.name.eq_ignore_ascii_case("x-worker") {
-            worker = Some(value.parse().map_err(|_| ())?);
-        } else if field.name.eq_ignore_ascii_case("x-service-us") {
-            service_us = Some(value.parse().map_err(|_| ())?);
-        } else if field.name.eq_ignore_ascii_case("x-taken-us") {
-            taken_us = Some(value.parse().map_err(|_| ())?);
-        } else if field.name.eq_ignore_ascii_case("x-after-ns") {
-            after_ns = Some(value.parse().map_err(|_| ())?);
-        } else if field.name.eq_ignore_ascii_case("connection") {
-            closes = value.eq_ignore_ascii_case("close");
-        }
-    }
-    let (Some(status), Some(length)) = (head.code, length) else { return Err(()) };
-    let body = &bytes[start..];
-    match body.len().cmp(&length) {
-        std::cmp::Ordering::Less => Ok(None),
-        std::cmp::Ordering::Greater => Err(()),
-        std::cmp::Ordering::Equal => {
-            let as_expected = status == 200 && body == hello::BODY && worker.is_some();
-            let answer = Answer { status, as_expected, worker, service_us, taken_us, after_ns };
-            Ok(Some((answer, closes)))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_checked_in_full() {
-        let good = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nX-Worker: 3\r\nX-Service-Us: 9\r\n\
-                     X-Taken-Us: 5\r\nX-After-Ns: 6\r\nConnection: close\r\n\r\nHello, world!";
-        let answer = Answer {
-            status: 200,
-            as_expected: true,
-            worker: Some(3),
-            service_us: Some(9),
-            taken_us: Some(5),
-            after_ns: Some(6),
-        };
-        assert_eq!(parse(good), Ok(Some((answer, true))));
-        for cut in 0..good.len() {
-            assert_eq!(parse(&good[..cut]), Ok(None), "cut at {cut}");
-        }
-        let wrong = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\nX-Worker: 3\r\n\r\nHello, World!";
-        assert!(!parse(wrong).unwrap().unwrap().0.as_expected);
-        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nab"), Err(()));
-        assert_eq!(parse(b"HTTP/1.1 200 OK\r\n\r\n"), Err(()));
-        assert_eq!(parse(b"nonsense\r\n\r\n"), Err(()));
     }
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -11,6 +10,7 @@ use rustix::event::{Timespec, epoll};
 
 use super::category::End;
 use super::connection::{Connection, Progress, end_of};
+use super::protocol::Target;
 
 /// Longest a connection (or a request on it) may take; then it is *late*.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl Driver {
     pub(super) fn open(
         &mut self,
         number: usize,
-        target: SocketAddrV4,
+        target: Target,
         request: Cow<'static, [u8]>,
     ) -> io::Result<Result<(), End>> {
         self.opened = self.opened.wrapping_add(1);

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddrV4;
 
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
@@ -12,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::category::{Category, End, Read, Tally, categorize};
 use super::connection::Progress;
 use super::driver::Driver;
-use super::protocol::Open;
+use super::protocol::{Open, Target};
 
 /// One request, so that the worker is known.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
@@ -21,7 +20,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n";
 #[derive(Debug)]
 pub(super) struct Held {
     driver: Driver,
-    target: SocketAddrV4,
+    target: Target,
     /// The worker of each open connection, by its number.
     workers: BTreeMap<usize, u32>,
     /// The next number to give.
@@ -35,7 +34,7 @@ pub(super) struct Held {
 impl Held {
     /// Opens `connections`, `burst` at a time; the next burst when each of the last was answered.
     pub(super) fn open(
-        target: SocketAddrV4,
+        target: Target,
         connections: u32,
         burst: u32,
         seed: u64,

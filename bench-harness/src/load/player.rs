@@ -8,17 +8,17 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
+use super::answer::Answer;
 use super::beside::Company;
 use super::carriers::{Carriers, Errand};
 use super::category::{Category, End, Read, Tally, categorize};
-use super::connection::{Answer, Progress};
+use super::connection::Progress;
 use super::cpu_ns;
 use super::driver::Driver;
 use super::priority::Priority;
-use super::protocol::{Arrival, Beside, Connections, Pace, Record, Trace};
+use super::protocol::{Answers, Arrival, Beside, Connections, Pace, Record, Target, Trace};
 use crate::clock;
 use crate::measure::latency::to_f64;
 
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// What is to be played.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Score<'a> {
-    pub(super) target: SocketAddrV4,
+    pub(super) target: Target,
     /// In order of time.
     pub(super) arrivals: &'a [Arrival],
     pub(super) pace: Pace,
@@ -240,7 +240,7 @@ impl<'a> Player<'a> {
                 None
             }
             (Some(request), Progress::Answered) if !self.carriers.is_last(slot) => {
-                let category = Self::checked(categorize(read, End::Closed, false), answer);
+                let category = self.checked(categorize(read, End::Closed, false), answer);
                 self.record(request, answer, category);
                 if category.is_failure() {
                     self.driver.take(slot);
@@ -252,12 +252,11 @@ impl<'a> Player<'a> {
                 self.carriers.done(slot)
             }
             (Some(request), progress) => {
-                // Kept open although we asked to close: wrong.
-                let end = if let Progress::Ended(end) = progress { end } else { End::Strange };
+                let end = progress.end_of_single(self.score.target);
                 let was_used = self.driver.take(slot).is_some_and(|one| one.asked() > 1);
                 if answer.is_some() {
                     let category = categorize(read, end, self.score.kills);
-                    let category = Self::checked(category, answer);
+                    let category = self.checked(category, answer);
                     self.connections.count(category);
                     self.record(request, answer, category);
                     self.carriers.gone(slot);
@@ -305,17 +304,17 @@ impl<'a> Player<'a> {
     fn fresh(&mut self, request: usize, progress: Progress) {
         let number = self.carriers.len() + request;
         let Some(connection) = self.driver.take(number) else { return };
-        // Kept open although we asked to close: wrong.
-        let end = if let Progress::Ended(end) = progress { end } else { End::Strange };
+        let end = progress.end_of_single(self.score.target);
         let (read, answer) = (connection.read(), connection.answer());
-        let category = Self::checked(categorize(read, end, self.score.kills), answer);
+        let category = self.checked(categorize(read, end, self.score.kills), answer);
         self.connections.count(category);
         self.record(request, answer, category);
     }
 
-    /// An answer without its measured work is not the answer to what was asked.
-    fn checked(category: Category, answer: Option<Answer>) -> Category {
-        let worked = answer.is_some_and(|answer| answer.service_us.is_some());
+    /// An answer of ours without its measured work is not the answer to what was asked.
+    fn checked(&self, category: Category, answer: Option<Answer>) -> Category {
+        let worked = self.score.target.answers == Answers::Any
+            || answer.is_some_and(|answer| answer.service_us.is_some());
         if category == Category::Served && !worked { Category::Other } else { category }
     }
 

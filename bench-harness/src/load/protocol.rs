@@ -15,7 +15,7 @@ pub enum Order {
     /// Closed loop, one request per connection.
     Short {
         /// The server.
-        target: SocketAddrV4,
+        target: Target,
         /// Connections outstanding at any time.
         clients: u32,
         /// Connections in all.
@@ -24,7 +24,7 @@ pub enum Order {
     /// Opens connections and sends one request on each, to be measured by the next order.
     Open {
         /// The server.
-        target: SocketAddrV4,
+        target: Target,
         /// Connections to keep open.
         connections: u32,
     },
@@ -36,7 +36,7 @@ pub enum Order {
     /// Opens connections, sends one request on each, and keeps them open.
     Hold {
         /// The server.
-        target: SocketAddrV4,
+        target: Target,
         /// Connections in all.
         connections: u32,
         /// Opened at once; the next burst when all of the last were answered.
@@ -54,7 +54,7 @@ pub enum Order {
     /// The requests of a trace.
     Trace {
         /// The server.
-        target: SocketAddrV4,
+        target: Target,
         /// In order of time.
         arrivals: Vec<Arrival>,
         /// When each is sent.
@@ -74,7 +74,7 @@ pub enum Order {
 impl Order {
     /// A trace in open loop, with a connection for each request and nobody else connected.
     #[must_use]
-    pub fn trace(target: SocketAddrV4, arrivals: Vec<Arrival>, kills: bool) -> Self {
+    pub fn trace(target: Target, arrivals: Vec<Arrival>, kills: bool) -> Self {
         let (pace, connections, beside) = Default::default();
         Self::Trace { target, arrivals, pace, connections, beside, kills }
     }
@@ -144,6 +144,25 @@ pub struct Beside {
     pub silent: u32,
     /// Ask for a large answer, wait, and read it piece by piece; then once more.
     pub slow: u32,
+}
+
+/// A server, and what its answers have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Where it serves.
+    pub address: SocketAddrV4,
+    /// What counts as an answer.
+    pub answers: Answers,
+}
+
+/// What counts as an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// That of [`hello`](crate::apps::hello), to the last byte, with the worker that gave it.
+    Ours,
+    /// Any with status 200.
+    Any,
 }
 
 /// One request of an open-loop trace.

@@ -1,6 +1,5 @@
 //! One trial: pairs of servers, one pair after the other, visited in paired slices.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -141,9 +140,7 @@ impl Trial<'_> {
 
 impl Runner {
     fn slice(&self, load: &mut Handle) -> anyhow::Result<Sample> {
-        let SocketAddr::V4(target) = self.server.address() else {
-            bail!("the load process speaks IPv4 only");
-        };
+        let target = self.server.target();
         let order = Order::Short { target, clients: CLIENTS, connections: CONNECTIONS };
         let sample = Sample::take(load, &self.tree, None, &order)?;
         let served = sample.slice.latency_ns.len();

@@ -351,7 +351,17 @@ impl<'a> Supervisor<'a> {
             // Once the end has begun nothing is started again.
             Command::Restart | Command::Scale(_) if self.ending_since.is_some() => {}
             Command::Restart => self.decide(Event::Restart),
-            Command::Scale(workers) => self.decide(Event::Scale(workers)),
+            Command::Scale(workers) => {
+                let most = self.job.plan.slots;
+                if !(1..=most).contains(&workers) {
+                    tracing::info!(
+                        workers,
+                        most,
+                        "workers have to be at least one and at most max_workers"
+                    );
+                }
+                self.decide(Event::Scale(workers));
+            }
         }
     }
 

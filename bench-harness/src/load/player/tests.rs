@@ -183,7 +183,8 @@ fn perform(stream: &mut TcpStream, deed: Deed, close: bool) -> bool {
 }
 
 /// An open loop with a connection for each request.
-fn open(target: SocketAddrV4, arrivals: &[Arrival]) -> Score<'_> {
+fn open(address: SocketAddrV4, arrivals: &[Arrival]) -> Score<'_> {
+    let target = Target { address, answers: Answers::Ours };
     let (pace, connections, beside) = Default::default();
     Score { target, arrivals, pace, connections, beside, kills: false, deadline: 10 * DEADLINE }
 }

@@ -1,0 +1,261 @@
+//! Looks at this machine: reads `/proc` and `/sys`, judges nothing, changes nothing, opens no port.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::Context as _;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::utsname::uname;
+use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use socket2::SockRef;
+
+use super::facts::Facts;
+use super::group::Listening;
+use crate::cgroup::Cgroups;
+
+/// The facts of this machine, for a service of so many workers that is to listen on `listen`.
+#[must_use]
+pub fn at_this_machine(workers: u32, listen: Option<SocketAddr>) -> Facts {
+    let mut facts = Facts { workers, listen, ..Facts::default() };
+    let mut unread = BTreeMap::new();
+    {
+        let mut note = |check: &'static str, error: anyhow::Error| {
+            unread.insert(check, format!("{error:#}"));
+        };
+        let mut read = |check, path: &str| {
+            let text = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
+            text.map_err(|error| note(check, error)).ok()
+        };
+        facts.somaxconn = read("backlog", "/proc/sys/net/core/somaxconn").and_then(|t| number(&t));
+        facts.ephemeral =
+            read("ports", "/proc/sys/net/ipv4/ip_local_port_range").and_then(|t| range(&t));
+        facts.load = read("load", "/proc/loadavg").and_then(|t| first(&t));
+        if let Some(status) = read("eBPF", "/proc/self/status") {
+            facts.capabilities =
+                field(&status, "CapEff").and_then(|t| u64::from_str_radix(t, 16).ok());
+            facts.filtered = field(&status, "Seccomp").is_some_and(|mode| mode != "0");
+        }
+        if let Some(online) = read("processors", "/sys/devices/system/cpu/online") {
+            facts.processors = affinity().map(|mine| (count(online.trim()), mine));
+        }
+        facts.paranoid =
+            read("tracing", "/proc/sys/kernel/perf_event_paranoid").and_then(|text| number(&text));
+        match Cgroups::of_this_process() {
+            Ok(groups) => {
+                facts.quota = groups.processors();
+                facts.memory = groups.memory();
+                facts.pids = groups.processes();
+            }
+            Err(error) => note("memory", error.into()),
+        }
+        match getrlimit(Resource::RLIMIT_NOFILE) {
+            Ok(limits) => facts.files = Some(limits),
+            Err(error) => note("open files", error.into()),
+        }
+        match uname() {
+            Ok(name) => facts.release = name.release().to_string_lossy().into_owned(),
+            Err(error) => note("kernel", error.into()),
+        }
+        if let Some(listen) = listen {
+            match who_listens(listen) {
+                Ok(listening) => facts.listening = listening,
+                Err(error) => note("listeners", error),
+            }
+        }
+    }
+    let migrates = fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req").ok();
+    facts.migrates = migrates.and_then(|text| number::<u8>(&text)).map(|value| value != 0);
+    facts.tracefs = Path::new("/sys/kernel/tracing/events/raw_syscalls/sys_enter/id").is_file()
+        || Path::new("/sys/kernel/debug/tracing/events/raw_syscalls/sys_enter/id").is_file();
+    facts.unread = unread;
+    facts
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.trim().parse().ok()
+}
+
+fn first(text: &str) -> Option<f64> {
+    number(text.split(' ').next()?)
+}
+
+fn range(text: &str) -> Option<(u16, u16)> {
+    let mut words = text.split_whitespace();
+    Some((number(words.next()?)?, number(words.next()?)?))
+}
+
+/// The value of a line `Name:\tvalue`.
+fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// How many processors a list like `0-3,8` has.
+fn count(list: &str) -> u32 {
+    let part = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(number::<u32>(last)?.checked_sub(number::<u32>(first)?)? + 1)
+    };
+    list.split(',').filter_map(part).sum()
+}
+
+/// How many processors this thread may run on.
+fn affinity() -> Option<u32> {
+    let set = sched_getaffinity(Pid::from_raw(0)).ok()?;
+    let mine = (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).count();
+    u32::try_from(mine).ok()
+}
+
+/// The sockets that listen where a service on `listen` would.
+fn who_listens(listen: SocketAddr) -> anyhow::Result<Vec<Listening>> {
+    let mut found = Vec::new();
+    for (table, needed) in [("/proc/net/tcp", true), ("/proc/net/tcp6", false)] {
+        match fs::read_to_string(table) {
+            Ok(text) => found.extend(text.lines().filter_map(listening)),
+            Err(error) if needed => {
+                return Err(error).with_context(|| format!("{table} cannot be read"));
+            }
+            // A kernel without IPv6 has none.
+            Err(_) => {}
+        }
+    }
+    found.retain(|(address, _)| meets(*address, listen));
+    let mut sockets: Vec<Listening> = found.into_iter().map(|(_, socket)| socket).collect();
+    find_holders(&mut sockets)?;
+    Ok(sockets)
+}
+
+/// Whether two services on these addresses are in each other's way.
+fn meets(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && (any || one.ip().to_canonical() == other.ip().to_canonical())
+}
+
+/// A line of `/proc/net/tcp` or `tcp6` whose socket listens.
+///
+/// `sl local remote st queues timer retransmits uid timeout inode …`; addresses are words of 32 bits as
+/// this machine orders their bytes, in hexadecimal.
+fn listening(line: &str) -> Option<(SocketAddr, Listening)> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (&local, &state) = (words.get(1)?, words.get(3)?);
+    let (address, port) = local.split_once(':')?;
+    if state != "0A" {
+        return None;
+    }
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let bytes =
+        |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    let ip: IpAddr = match address.len() {
+        8 => Ipv4Addr::from(bytes(0)?).into(),
+        32 => {
+            let all = [bytes(0)?, bytes(8)?, bytes(16)?, bytes(24)?].concat();
+            Ipv6Addr::from(<[u8; 16]>::try_from(all).ok()?).into()
+        }
+        _ => return None,
+    };
+    let uid = number(words.get(7)?)?;
+    let inode = number(words.get(9)?)?;
+    Some((SocketAddr::new(ip, port), Listening { inode, uid, ..Listening::default() }))
+}
+
+/// Looks through the descriptors of all processes that we may see.
+fn find_holders(sockets: &mut [Listening]) -> anyhow::Result<()> {
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    for process in fs::read_dir("/proc").context("/proc cannot be read")?.flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(number::<u32>) else { continue };
+        // Those of others, and of who ends meanwhile, are not to be seen.
+        let Ok(files) = fs::read_dir(process.path().join("fd")) else { continue };
+        for file in files.flatten() {
+            let Ok(link) = fs::read_link(file.path()) else { continue };
+            let Some(inode) = link.to_str().and_then(socket_of) else { continue };
+            let Some(socket) = sockets.iter_mut().find(|one| one.inode == inode) else { continue };
+            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            socket.holders.insert((pid, name.trim().to_owned()));
+            if socket.shares_port.is_none() {
+                let number = file.file_name().to_str().and_then(number::<i32>);
+                socket.shares_port = number.and_then(|number| shares_port(pid, number));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The inode in `socket:[123]`.
+fn socket_of(link: &str) -> Option<u64> {
+    number(link.strip_prefix("socket:[")?.strip_suffix(']')?)
+}
+
+/// Whether a socket of another process lets others join its port: asked on a copy of it, if we may have one.
+fn shares_port(pid: u32, descriptor: i32) -> Option<bool> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
+    let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let copy = pidfd_getfd(process, descriptor, PidfdGetfdFlags::empty()).ok()?;
+    SockRef::from(&copy).reuse_port().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+
+    #[test]
+    fn texts_of_the_kernel_are_read() {
+        assert_eq!(count("0-2,8"), 4);
+        assert_eq!(range("32768\t60999\n"), Some((32_768, 60_999)));
+        assert_eq!(field("Name:\tx\nCapEff:\t0a\n", "CapEff"), Some("0a"));
+        assert_eq!(socket_of("socket:[77]"), Some(77));
+        let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000    33 \
+                    0 4711 1 0000000000000000 100 0 0 10 0";
+        if cfg!(target_endian = "little") {
+            let (address, socket) = listening(line).unwrap();
+            assert_eq!(address.to_string(), "127.0.0.1:8080");
+            assert_eq!((socket.uid, socket.inode), (33, 4711));
+            let line = line.replace("0100007F", "00000000000000000000000001000000");
+            assert_eq!(listening(&line).unwrap().0.to_string(), "[::1]:8080");
+        }
+        assert!(listening(&line.replace(" 0A ", " 01 ")).is_none());
+    }
+
+    #[test]
+    fn wildcards_are_in_everybodys_way() {
+        let meets = |one: &str, other: &str| meets(one.parse().unwrap(), other.parse().unwrap());
+        assert!(meets("0.0.0.0:80", "127.0.0.1:80") && meets("127.0.0.1:80", "[::]:80"));
+        assert!(
+            meets("127.0.0.1:80", "127.0.0.1:80") && meets("127.0.0.1:80", "[::ffff:127.0.0.1]:80")
+        );
+        assert!(!meets("127.0.0.1:80", "127.0.0.2:80") && !meets("0.0.0.0:80", "0.0.0.0:81"));
+    }
+
+    #[test]
+    fn a_listener_of_this_process_is_seen_with_its_option() {
+        let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+        let seen = who_listens(plain.local_addr().unwrap()).unwrap();
+        assert_eq!(seen.len(), 1);
+        assert!(seen[0].holders.iter().any(|&(pid, _)| pid == std::process::id()));
+        assert_eq!(seen[0].shares_port, Some(false));
+
+        let open = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        open.set_reuse_port(true).unwrap();
+        open.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        open.listen(1).unwrap();
+        let address = open.local_addr().unwrap().as_socket().unwrap();
+        assert_eq!(who_listens(address).unwrap()[0].shares_port, Some(true));
+    }
+
+    #[test]
+    fn this_machine_can_be_looked_at() {
+        let facts = at_this_machine(8, Some("127.0.0.1:1".parse().unwrap()));
+        assert!(facts.unread.is_empty(), "{:?}", facts.unread);
+        assert!(facts.version().is_some() && facts.somaxconn.is_some(), "{facts:?}");
+        assert!(facts.processors.is_some_and(|(online, mine)| online >= mine && mine > 0));
+        assert!(facts.capabilities.is_some() && facts.files.is_some() && facts.ephemeral.is_some());
+    }
+}

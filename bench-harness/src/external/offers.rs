@@ -1,0 +1,170 @@
+//! What a server offers to scenarios: found out by asking it, where it is not ours.
+
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use super::request::Client;
+use crate::interrupt::Interrupt;
+use crate::measure::cpu::Tree;
+
+/// The work asked for to see whether it is done: far more than any server takes for nothing.
+const WORK: Duration = Duration::from_millis(20);
+
+/// Longest a single answer may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Longest it may take from accepting to a good answer.
+const WARM_UP: Duration = Duration::from_secs(15);
+
+/// What a server can be asked to do, beside answering `/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offers {
+    /// A supervisor of ours: it tells who its workers are and replaces them.
+    pub supervisor: bool,
+    /// Its answers name the worker that gave them.
+    pub names_worker: bool,
+    /// `/sleep/N` waits N microseconds.
+    pub sleep: bool,
+    /// `/spin/N` burns N microseconds of CPU.
+    pub spin: bool,
+    /// Many requests on one connection.
+    pub keep_alive: bool,
+    /// `/fill/N` answers N bytes.
+    pub fill: bool,
+}
+
+impl Offers {
+    /// All there is: our apps under a supervisor of ours.
+    pub const ALL: Self = Self {
+        supervisor: true,
+        names_worker: true,
+        sleep: true,
+        spin: true,
+        keep_alive: true,
+        fill: true,
+    };
+
+    /// Nothing but an answer to `/`.
+    pub const NONE: Self = Self {
+        supervisor: false,
+        names_worker: false,
+        sleep: false,
+        spin: false,
+        keep_alive: false,
+        fill: false,
+    };
+
+    /// Why what is needed cannot be had, if it cannot: the first thing that lacks.
+    #[must_use]
+    pub fn lack(&self, needed: &Self) -> Option<&'static str> {
+        let lacks = [
+            (
+                needed.supervisor,
+                self.supervisor,
+                "it has no supervisor that starts, watches and ends workers",
+            ),
+            (
+                needed.names_worker,
+                self.names_worker,
+                "its answers do not name the worker that gave them",
+            ),
+            (needed.sleep, self.sleep, "it offers no /sleep/N that waits N microseconds"),
+            (needed.spin, self.spin, "it offers no /spin/N that burns N microseconds of CPU"),
+            (needed.fill, self.fill, "it offers no /fill/N with an answer of N bytes"),
+            (needed.keep_alive, self.keep_alive, "it closes a connection after one answer"),
+        ];
+        let lacking = lacks.into_iter().find(|&(needed, offered, _)| needed && !offered);
+        lacking.map(|(_, _, reason)| reason)
+    }
+}
+
+/// Asks the server at `address`, which answers already.
+///
+/// # Errors
+/// It does not answer any more.
+pub fn ask(address: SocketAddrV4) -> anyhow::Result<Offers> {
+    let works = |path: &str| -> anyhow::Result<bool> {
+        let mut client = Client::connect(address, PATIENCE)?;
+        // No answer at all to a target it does not know is an answer, too.
+        let reply = client.get(&format!("/{path}/{}", WORK.as_micros()));
+        Ok(reply.is_ok_and(|reply| reply.status == 200 && reply.took >= WORK))
+    };
+    let mut client = Client::connect(address, PATIENCE)?;
+    let first = client.get("/")?;
+    let keep_alive = first.stays_open && client.get("/").is_ok_and(|again| again.status == 200);
+    Ok(Offers { sleep: works("sleep")?, spin: works("spin")?, keep_alive, ..Offers::NONE })
+}
+
+/// Waits until the server at `address` answers `/` with 200, and the processes below `pid` have done
+/// what they do at their start: workers may come up long after their port accepts.
+///
+/// # Errors
+/// It answers something else, or nothing in time; or we were interrupted.
+pub fn await_answer(address: SocketAddrV4, pid: u32, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let deadline = Instant::now() + WARM_UP;
+    loop {
+        interrupt.check()?;
+        match Client::connect(address, PATIENCE).and_then(|mut client| client.get("/")) {
+            Ok(reply) if reply.status == 200 => break,
+            Ok(reply) if (300..500).contains(&reply.status) => {
+                bail!("it answers / with status {}, and a 200 is needed", reply.status)
+            }
+            Ok(reply) if Instant::now() >= deadline => {
+                bail!("it answers / with status {} even after {WARM_UP:?}", reply.status)
+            }
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context(format!("no good answer within {WARM_UP:?}")));
+            }
+            _ => interrupt.sleep_until(Instant::now() + Duration::from_millis(20))?,
+        }
+    }
+    settle(pid, interrupt)
+}
+
+/// How long a tree has to keep still.
+const STILL: Duration = Duration::from_millis(150);
+
+/// What it may use meanwhile: a hundredth.
+const STILL_NS: u64 = 1_500_000;
+
+/// Longest to wait for that; a server that is never still is measured as it is.
+const STILL_WITHIN: Duration = Duration::from_secs(5);
+
+/// Waits until no process comes or goes below `pid`, and they hardly use CPU.
+fn settle(pid: u32, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let deadline = Instant::now() + STILL_WITHIN;
+    while Instant::now() < deadline {
+        let tree = Tree::of(pid)?;
+        let before = tree.usage();
+        interrupt.sleep_until(Instant::now() + STILL)?;
+        let now = Tree::of(pid)?;
+        // A process that went away meanwhile says only that it is not still.
+        if let (Ok(before), Ok(after)) = (before, tree.usage())
+            && now == tree
+            && after.since(&before).total_ns() <= STILL_NS
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_thing_that_lacks_is_the_reason() {
+        let nothing = Offers::NONE;
+        let work = Offers { sleep: true, ..nothing };
+        assert_eq!(nothing.lack(&nothing), None);
+        assert_eq!(Offers::ALL.lack(&Offers::ALL), None);
+        assert_eq!(work.lack(&work), None);
+        let reason = nothing.lack(&work).unwrap();
+        assert!(reason.contains("/sleep/N"), "{reason}");
+        let reason = work.lack(&Offers::ALL).unwrap();
+        assert!(reason.contains("supervisor"), "{reason}");
+    }
+}
