@@ -118,14 +118,16 @@ impl Board {
         self.own[supervisor_word::DRAIN].store(word, Ordering::SeqCst);
     }
 
-    pub(crate) fn set_cover(&self, slots: &[SlotId]) {
+    pub(crate) fn set_cover(&self, slots: &[SlotId]) -> bool {
         let mut words = [0_u64; COVER_WORDS];
         for slot in slots {
             words[slot.index() / 64] |= 1 << (slot.index() % 64);
         }
+        let mut is_new = false;
         for (shared, word) in self.own[supervisor_word::COVER..].iter().zip(words) {
-            shared.store(word, Ordering::SeqCst);
+            is_new |= shared.swap(word, Ordering::SeqCst) != word;
         }
+        is_new
     }
 }
 

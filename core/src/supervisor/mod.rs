@@ -653,9 +653,8 @@ impl<'a> Supervisor<'a> {
         }
         if let Some(process) = self.processes.get_mut(&worker) {
             process.ready = true;
-            process.set_cover(&self.covered);
-            // What there is to cover may have changed since it was started.
-            process.tell();
+            // It may have changed since the worker was started.
+            process.cover(&self.covered);
             if process.is_avoided() {
                 // It was stopped before anybody heard that it is ready.
                 log_failure(worker, "avoid", self.job.strategy.avoid(worker, true));
@@ -711,8 +710,7 @@ impl<'a> Supervisor<'a> {
         }
         self.covered = uncovered;
         for process in self.processes.values().filter(|p| p.ready && !p.draining) {
-            process.set_cover(&self.covered);
-            process.tell();
+            process.cover(&self.covered);
         }
     }
 

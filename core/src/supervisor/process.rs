@@ -152,8 +152,11 @@ impl Process {
         !std::mem::replace(&mut self.said_ready, true)
     }
 
-    pub(super) fn set_cover(&self, slots: &[SlotId]) {
-        self.board.set_cover(slots);
+    /// Tells the worker which slots to cover, if that is new to it.
+    pub(super) fn cover(&self, slots: &[SlotId]) {
+        if self.board.set_cover(slots) {
+            self.say(NEWS);
+        }
     }
 
     pub(super) fn drain(&mut self, leaving: Leaving) {
@@ -169,11 +172,6 @@ impl Process {
     /// Makes the worker look at its board and its sources.
     pub(super) fn poke(&self) {
         self.say(POKE);
-    }
-
-    /// Makes the worker look at its board.
-    pub(super) fn tell(&self) {
-        self.say(NEWS);
     }
 
     fn say(&self, word: u8) {
