@@ -158,3 +158,23 @@ fn interest(connection: &Connection) -> epoll::EventFlags {
 fn data(number: usize) -> epoll::EventData {
     epoll::EventData::new_u64(number as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_not_rounded_up_to_whole_milliseconds() {
+        let mut driver = Driver::new().unwrap();
+        let mut happened = Vec::new();
+        // The shortest of many: a busy machine makes some longer, a rounded timeout makes all so.
+        let shortest = (0..50)
+            .map(|_| {
+                let start = Instant::now();
+                driver.wait(Some(start + Duration::from_micros(200)), &mut happened).unwrap();
+                start.elapsed()
+            })
+            .min();
+        assert!(shortest < Some(Duration::from_micros(900)), "{shortest:?}");
+    }
+}
