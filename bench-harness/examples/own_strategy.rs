@@ -1,8 +1,6 @@
 //! The harness with a strategy of your own among the contestants: whoever comes first takes the connection.
 //!
-//! ```text
-//! cargo run --release -p forkherd-bench --example own_strategy -- compare --strategies mine,prefork
-//! ```
+//! `cargo run --release -p forkherd-bench --example own_strategy -- compare --strategies mine,prefork`
 
 use std::{io, net::SocketAddr, process::ExitCode};
 
@@ -94,6 +92,7 @@ pub(crate) fn main() -> ExitCode {
         line: "one honest sentence about it, for `list`",
         runtimes: &[Runtime::Blocking, Runtime::Tokio],
         make: || Box::new(Mine),
+        choice: None,
     };
     forkherd_bench::main(&Registry::builtin().with(mine))
 }

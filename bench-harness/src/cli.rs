@@ -10,6 +10,8 @@ use forkherd_core::{ListenSpec, RuntimeKind, SLOTS_LIMIT};
 
 use crate::external::command::{External, Words};
 use crate::load::Url;
+use crate::recommend::Recommend;
+use crate::record::Record;
 use crate::scenario::builtin;
 use crate::scenario::spec::Spec;
 
@@ -40,6 +42,10 @@ pub enum Command {
     Diff(Diff),
     /// Say what on this machine will bite, and what to do about it.
     Doctor(Doctor),
+    /// Say which crate to take for a service like yours, after measuring it for a minute.
+    Recommend(Box<Recommend>),
+    /// Turn an access log into a profile for `recommend`.
+    Record(Record),
     /// Load a server that runs already, and say what came of it; without --url the load process of
     /// `compare`: orders on stdin, outcomes on stdout.
     Load(Load),

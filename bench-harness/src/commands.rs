@@ -16,7 +16,7 @@ use crate::report::outputs::print;
 use crate::report::saved;
 use crate::scenario::builtin;
 use crate::serve::Usage;
-use crate::{baseline, compare, doctor, lineup, list, load, self_check, serve};
+use crate::{baseline, compare, doctor, lineup, list, load, recommend, record, self_check, serve};
 
 /// The whole program, with the strategies of `registry`.
 ///
@@ -30,6 +30,8 @@ pub fn main(registry: &Registry) -> ExitCode {
         Command::Report(arguments) => render(arguments),
         Command::Diff(arguments) => run_diff(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Recommend(arguments) => recommend::run(&arguments, registry),
+        Command::Record(arguments) => done(record::run(&arguments)),
         Command::Load(arguments) => done(load::run(&arguments)),
         Command::Baseline(arguments) => done(baseline::run(&arguments)),
         Command::BaselineWorker(arguments) => done(baseline::run_worker(&arguments)),

@@ -127,7 +127,7 @@ pub(crate) fn head(arguments: &cli::Compare, against: &str) -> Report {
 }
 
 /// Six digits that are different every time.
-fn seed_from_clock() -> u64 {
+pub(crate) fn seed_from_clock() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::from(since.subsec_nanos()) % 1_000_000
 }

@@ -7,6 +7,7 @@
 //!    slices, blocks, held ─► server  (a contestant as a child process)
 //!                         ─► load    (the client as a child process)
 //!                         ─► measure, ideal ─► report ─► terminal, Markdown, CSV, HTML, JSON
+//! record ─► profile ─► recommend ─► scenario, as above ─► verdict ─► answer
 //! ```
 //!
 //! Every server is a child process and so is the client; this process only starts, asks, reads
@@ -33,6 +34,10 @@ pub mod slices;
 pub mod stopper;
 pub mod trace;
 pub mod void;
+
+pub mod profile;
+pub mod recommend;
+pub mod record;
 
 pub mod accounts;
 pub mod cautions;

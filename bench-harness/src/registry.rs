@@ -24,6 +24,8 @@ pub struct Entry {
     pub runtimes: &'static [Runtime],
     /// Makes it; opens nothing.
     pub make: fn() -> Box<dyn Strategy>,
+    /// What `recommend` has to know about it; without, it is never recommended.
+    pub choice: Option<Choice>,
 }
 
 impl Entry {
@@ -46,6 +48,60 @@ fn some_service() -> Service {
     Service::new("any").listen(SocketAddr::from(address)).workers(2)
 }
 
+/// What is to be known about a strategy by whoever chooses one.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice {
+    /// Its crate.
+    pub package: &'static str,
+    /// The folder of that crate.
+    pub folder: &'static str,
+    /// What makes it, in Rust: `TYPE::CONSTRUCTOR()`.
+    pub make: &'static str,
+    /// Its place in the order of simplicity, from 0: where nothing else differs, the first wins.
+    ///
+    /// Simple is what has few parts that could fail or would have to be understood: one listener that all
+    /// share and nobody on the way; then a listener per worker, with the kernel's own choice before
+    /// programs of ours; then a process on the way; then programs that need a privilege.
+    pub rank: u8,
+    /// Whether the same client comes to the same worker.
+    pub sticky: bool,
+    /// Whether a worker holds nothing that others depend on, so that it can be a hostile one.
+    pub confines: bool,
+    /// Whether the supervisor needs `CAP_BPF`, without which it is something else.
+    pub bpf: bool,
+    /// The runtimes on which it is what the bare name is.
+    pub is_usual_on: fn(RuntimeKind) -> bool,
+}
+
+/// The simplest of all; what the others differ in is said of each.
+const PREFORK: Choice = Choice {
+    package: "forkherd-prefork",
+    folder: "strategy-prefork",
+    make: "Prefork::default()",
+    rank: 0,
+    sticky: false,
+    confines: false,
+    bpf: false,
+    is_usual_on: |_| false,
+};
+
+const REUSEPORT: Choice = Choice {
+    package: "forkherd-reuseport",
+    folder: "strategy-reuseport",
+    make: "Reuseport::hash()",
+    rank: 10,
+    ..PREFORK
+};
+
+const HANDOFF: Choice = Choice {
+    package: "forkherd-handoff",
+    folder: "strategy-handoff",
+    make: "Handoff::round_robin()",
+    rank: 20,
+    confines: true,
+    ..PREFORK
+};
+
 const BOTH: &[Runtime] = &[Runtime::Blocking, Runtime::Tokio];
 
 /// Everything that ships, and whatever else was added.
@@ -66,6 +122,7 @@ impl Registry {
                        threads as exclusive, on tokio as gated",
                 runtimes: BOTH,
                 make: || Box::new(Prefork::default()),
+                choice: Some(PREFORK),
             },
             Entry {
                 name: "prefork",
@@ -74,6 +131,12 @@ impl Registry {
                        workers, skewed when idle; under tokio a thread per worker waits for it",
                 runtimes: BOTH,
                 make: || Box::new(Prefork::exclusive()),
+                choice: Some(Choice {
+                    make: "Prefork::exclusive()",
+                    rank: 1,
+                    is_usual_on: |runtime| matches!(runtime, RuntimeKind::Threads(_)),
+                    ..PREFORK
+                }),
             },
             Entry {
                 name: "prefork",
@@ -82,6 +145,12 @@ impl Registry {
                        blocking runtime; as exclusive with several addresses",
                 runtimes: &[Runtime::Blocking],
                 make: || Box::new(Prefork::blocking()),
+                choice: Some(Choice {
+                    make: "Prefork::blocking()",
+                    rank: 1,
+                    is_usual_on: |_| true,
+                    ..PREFORK
+                }),
             },
             Entry {
                 name: "prefork",
@@ -90,6 +159,12 @@ impl Registry {
                        for connections that stay; for event loops",
                 runtimes: &[Runtime::Tokio],
                 make: || Box::new(Prefork::gated()),
+                choice: Some(Choice {
+                    make: "Prefork::gated()",
+                    rank: 1,
+                    is_usual_on: |_| true,
+                    ..PREFORK
+                }),
             },
             Entry {
                 name: "prefork",
@@ -98,6 +173,7 @@ impl Registry {
                        three system calls more per connection",
                 runtimes: BOTH,
                 make: || Box::new(Prefork::rotating()),
+                choice: Some(Choice { make: "Prefork::rotating()", rank: 2, ..PREFORK }),
             },
             Entry {
                 name: "prefork",
@@ -105,6 +181,7 @@ impl Registry {
                 line: "the bad example: every connection wakes every idle worker, and one gets it",
                 runtimes: BOTH,
                 make: || Box::new(Prefork::herd()),
+                choice: None,
             },
             Entry {
                 name: "handoff",
@@ -113,6 +190,7 @@ impl Registry {
                        room; exactly even, one process more on the way",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::round_robin()),
+                choice: Some(HANDOFF),
             },
             Entry {
                 name: "handoff",
@@ -120,6 +198,7 @@ impl Registry {
                 line: "to the worker with the fewest connections; even for connections that stay",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::least()),
+                choice: Some(Choice { make: "Handoff::least()", rank: 21, ..HANDOFF }),
             },
             Entry {
                 name: "handoff",
@@ -127,6 +206,7 @@ impl Registry {
                 line: "to the less loaded of two drawn at random; nearly as even as least",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::power_of_two()),
+                choice: Some(Choice { make: "Handoff::power_of_two()", rank: 22, ..HANDOFF }),
             },
             Entry {
                 name: "handoff",
@@ -134,6 +214,12 @@ impl Registry {
                 line: "the same worker for the same client address; as even as the addresses are",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::client_hash()),
+                choice: Some(Choice {
+                    make: "Handoff::client_hash()",
+                    rank: 24,
+                    sticky: true,
+                    ..HANDOFF
+                }),
             },
             Entry {
                 name: "handoff",
@@ -141,6 +227,7 @@ impl Registry {
                 line: "only to a worker that has nothing to do; under tokio one connection at a time",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::idle()),
+                choice: Some(Choice { make: "Handoff::idle()", rank: 23, ..HANDOFF }),
             },
             Entry {
                 name: "handoff",
@@ -149,6 +236,12 @@ impl Registry {
                        workers, who is chosen is nobody's choice",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::pull()),
+                choice: Some(Choice {
+                    make: "Handoff::pull()",
+                    rank: 25,
+                    confines: false,
+                    ..HANDOFF
+                }),
             },
             Entry {
                 name: "handoff",
@@ -157,6 +250,7 @@ impl Registry {
                        loops shows beside it",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::one_by_one()),
+                choice: None,
             },
             Entry {
                 name: "handoff",
@@ -165,6 +259,7 @@ impl Registry {
                        busy worker while others idle",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::eager()),
+                choice: None,
             },
             Entry {
                 name: "reuseport",
@@ -173,6 +268,7 @@ impl Registry {
                        count, but a connection waits behind a busy worker while others idle",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::hash()),
+                choice: Some(REUSEPORT),
             },
             Entry {
                 name: "reuseport",
@@ -181,6 +277,7 @@ impl Registry {
                        for it",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::hash_bare()),
+                choice: None,
             },
             Entry {
                 name: "reuseport",
@@ -188,6 +285,7 @@ impl Registry {
                 line: "a random slot, by classic BPF; as hash, whatever addresses clients have",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::random()),
+                choice: Some(Choice { make: "Reuseport::random()", rank: 12, ..REUSEPORT }),
             },
             Entry {
                 name: "reuseport",
@@ -196,6 +294,7 @@ impl Registry {
                        on loopback degenerate",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::cpu()),
+                choice: None,
             },
             Entry {
                 name: "reuseport",
@@ -204,6 +303,7 @@ impl Registry {
                        or stopped one",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::steered()),
+                choice: Some(Choice { make: "Reuseport::steered()", rank: 11, ..REUSEPORT }),
             },
             Entry {
                 name: "reuseport",
@@ -212,6 +312,7 @@ impl Registry {
                        without privilege",
                 runtimes: &[Runtime::Blocking],
                 make: || Box::new(Reuseport::steal()),
+                choice: Some(Choice { make: "Reuseport::steal()", rank: 13, ..REUSEPORT }),
             },
             Entry {
                 name: "reuseport",
@@ -220,6 +321,12 @@ impl Registry {
                        stay",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::least()),
+                choice: Some(Choice {
+                    make: "Reuseport::least()",
+                    rank: 30,
+                    bpf: true,
+                    ..REUSEPORT
+                }),
             },
             Entry {
                 name: "reuseport",
@@ -228,6 +335,12 @@ impl Registry {
                        tail at the cost of a hash",
                 runtimes: BOTH,
                 make: || Box::new(Reuseport::balanced()),
+                choice: Some(Choice {
+                    make: "Reuseport::balanced()",
+                    rank: 31,
+                    bpf: true,
+                    ..REUSEPORT
+                }),
             },
         ];
         Self { entries }

@@ -215,6 +215,9 @@ pub struct Row {
     /// Requests that were sent again because the server had just ended their idle connection.
     #[serde(default)]
     pub retried: u64,
+    /// What its figures were made of, for whoever decides by them; not saved.
+    #[serde(skip)]
+    pub samples: Samples,
     /// Latency by percentile, for a curve: pairs of percentile and microseconds.
     #[serde(default)]
     pub curve: Vec<(f64, f64)>,
@@ -230,6 +233,23 @@ pub struct Row {
     /// Memory of a worker, what it shares with others in equal parts (PSS), mean over workers, in KiB.
     #[serde(default)]
     pub pss_kib: Option<f64>,
+}
+
+/// What figures were made of.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Samples {
+    /// Latencies in nanoseconds, by chunk of the trace; who was not served counts as
+    /// [`NEVER_NS`](Self::NEVER_NS).
+    pub chunks: Vec<Vec<u64>>,
+    /// CPU of the server's processes per unit, in microseconds, by round.
+    pub cpu_server_us: Vec<f64>,
+    /// The busiest worker over the mean, by round.
+    pub max_over_mean: Vec<f64>,
+}
+
+impl Samples {
+    /// A minute: longer than the client waits for an answer.
+    pub const NEVER_NS: u64 = 60_000_000_000;
 }
 
 /// A stretch of a run with faults.

@@ -24,7 +24,7 @@ use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::measure::syscalls::Counters;
 use crate::pin::Pin;
-use crate::report::{Caution, Ratios, Row, Scenario};
+use crate::report::{Caution, Ratios, Row, Samples, Scenario};
 use crate::scenario::spec::{self, Closed, Spec};
 use crate::scenario::{Context, nobody_failed};
 use crate::server::Server;
@@ -275,13 +275,16 @@ fn each(runner: &Runner, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
 /// A contestant's row.
 fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut SmallRng) -> Row {
     let mut per_worker: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut samples =
+        Samples { cpu_server_us: each(runner, Sample::cpu_server_us), ..Samples::default() };
     for sample in &runner.samples {
         let answered = sample.slice.workers.iter().map(|(&worker, &count)| (worker, count));
         let busy = (0..).zip(sample.server.workers_ns().iter().copied());
-        let used: Vec<(u32, u64)> = match spread {
+        let used: BTreeMap<u32, u64> = match spread {
             Spread::BusyTime => busy.collect(),
             Spread::Requests => answered.collect(),
         };
+        samples.max_over_mean.extend(Share::of(&used, runner.workers).max_over_mean);
         for (worker, amount) in used {
             *per_worker.entry(worker).or_default() += amount;
         }
@@ -315,6 +318,7 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
             }
             _ => Ratios::default(),
         },
+        samples,
         ..Row::default()
     }
 }

@@ -6,6 +6,7 @@
 //! another work leaves the arrivals as they were.
 
 pub mod arrivals;
+pub mod quantiles;
 pub mod recorded;
 pub mod work;
 
@@ -17,6 +18,7 @@ use rand::rngs::SmallRng;
 
 pub use crate::load::protocol::{Arrival, Handler};
 pub use arrivals::Arrivals;
+pub use quantiles::Quantiles;
 pub use work::Work;
 
 /// Tells the stream of the work from that of the arrivals.

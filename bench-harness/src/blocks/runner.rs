@@ -19,7 +19,7 @@ use crate::measure::latency::to_f64;
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::measure::timeline::{self, Deed};
-use crate::report::{Hung, Kills, Moment, Ratios, Row, Tail};
+use crate::report::{Hung, Kills, Moment, Ratios, Row, Samples, Tail};
 use crate::scenario::spec::{Fault, Open, Part};
 use crate::scenario::{self, Context, ended, unaccounted};
 
@@ -54,6 +54,8 @@ pub(super) struct Runner {
     timeline: Vec<Moment>,
     pss_kib: Vec<f64>,
     retried: u64,
+    /// Those of all blocks, whoever was not served included.
+    samples: Samples,
     tails: Vec<Tail>,
     hung: Vec<Hung>,
     cpu_server_us: Vec<f64>,
@@ -116,6 +118,13 @@ impl Runner {
             }
         }
         let warm = records.len() / WARM_UP;
+        for chunk in records[warm..].chunks(CHUNK) {
+            let waited = chunk.iter().map(|record| match record.category {
+                Category::Served => record.latency_us * 1_000,
+                _ => Samples::NEVER_NS,
+            });
+            self.samples.chunks.push(waited.collect());
+        }
         let ideals = Ideals::of(arrivals, &played.trace, charge_us, self.workers, self.cores);
         let ideal_ns = ideals.sharing_ns.as_ref().unwrap_or(&ideals.queue_ns);
         for figure in &part.figures {
@@ -206,6 +215,7 @@ impl Runner {
             retried: self.retried,
             timeline: self.timeline.clone(),
             pss_kib: median(&mut self.pss_kib.clone()),
+            samples: self.samples.clone(),
             ..Row::default()
         };
         if self.of_one_kind {

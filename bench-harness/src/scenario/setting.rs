@@ -112,6 +112,10 @@ impl Part {
                 milliseconds(*mean),
                 milliseconds(*max)
             ),
+            Work::Quantiles(quantiles) => {
+                let mean = Duration::from_secs_f64(quantiles.mean_us() / 1e6);
+                format!("between given quantiles, with mean {}", milliseconds(mean))
+            }
             Work::Recorded(path) => format!("as in {}", path.display()),
         };
         let handler = match self.handler {

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use rand::Rng as _;
 use rand::rngs::SmallRng;
 use rand_distr::{Distribution as _, Exp, LogNormal};
 use serde::{Deserialize, Serialize};
 
+use super::quantiles::Quantiles;
 use super::recorded;
 use crate::apps::hello::WORK_MAX;
 
@@ -17,8 +18,8 @@ use crate::apps::hello::WORK_MAX;
 /// In a scenario file: `work = { constant_us = 2000 }`, `{ exponential_us = 4000 }`,
 /// `{ bimodal = { short_us = 2700, times = 100, one_in = 200 } }`,
 /// `{ lognormal = { mean_us = 4000, cv = 2.0 } }`,
-/// `{ pareto = { mean_us = 4000, alpha = 1.5, max_us = 1000000 } }` or
-/// `{ recorded = "trace.csv" }`. Nothing drawn is longer than [`WORK_MAX`].
+/// `{ pareto = { mean_us = 4000, alpha = 1.5, max_us = 1000000 } }`,
+/// `{ quantiles_us = [[0, 100], [50, 800], [99, 9000]] }` or `{ recorded = "trace.csv" }`. Nothing drawn is longer than [`WORK_MAX`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Work {
@@ -57,6 +58,9 @@ pub enum Work {
         #[serde(rename = "max_us", with = "micros")]
         max: Duration,
     },
+    /// Between these quantiles.
+    #[serde(rename = "quantiles_us")]
+    Quantiles(Quantiles),
     /// That of this file ([`recorded`]): each line as likely, unless the arrivals come from the
     /// same file.
     Recorded(PathBuf),
@@ -81,6 +85,7 @@ impl Work {
         Ok(match self {
             &Self::Bimodal { short, times, one_in } => short * (one_in - 1 + times) / one_in,
             Self::Recorded(_) => sampler.mean_of_values(),
+            Self::Quantiles(quantiles) => Duration::from_secs_f64(quantiles.mean_us() / 1e6),
             Self::Constant(mean)
             | Self::Exponential(mean)
             | Self::Lognormal { mean, .. }
@@ -136,6 +141,10 @@ impl Work {
                 ensure!(mean < max, "the longest Pareto work is above its mean of {mean} µs");
                 Sampler::Pareto { low: lowest(mean, alpha, max), high: max, alpha }
             }
+            Self::Quantiles(quantiles) => {
+                quantiles.check().map_err(|wanted| anyhow!("quantiles of work are {wanted}"))?;
+                Sampler::Quantiles(quantiles.clone())
+            }
             Self::Recorded(path) => {
                 let rows = recorded::read(path)?;
                 Sampler::Recorded(rows.into_iter().map(|row| row.service_us).collect())
@@ -160,6 +169,7 @@ pub(super) enum Sampler {
         high: f64,
         alpha: f64,
     },
+    Quantiles(Quantiles),
     /// Not empty.
     Recorded(Vec<u64>),
 }
@@ -184,6 +194,7 @@ impl Sampler {
                 let rest = 1.0 - part * (1.0 - (low / high).powf(alpha));
                 whole(low * rest.powf(-1.0 / alpha))
             }
+            Self::Quantiles(quantiles) => whole(quantiles.at(random.random_range(0.0..100.0))),
             Self::Recorded(values) => values[random.random_range(0..values.len())],
         }
     }
@@ -274,6 +285,7 @@ mod tests {
             (Work::Exponential(4 * MS), Some(1.0)),
             (Work::Lognormal { mean: 4 * MS, cv: 2.0 }, Some(2.0)),
             (Work::Bimodal { short: 2 * MS, times: 11, one_in: 10 }, Some(1.5)),
+            (Work::Quantiles(Quantiles::new(vec![(0.0, 0.0), (100.0, 9e3)])), Some(0.577)),
             (pareto, None),
             (mild, None),
         ] {
@@ -354,6 +366,10 @@ mod tests {
             (
                 r#"{"pareto":{"mean_us":4000,"alpha":1.5,"max_us":9000}}"#,
                 Work::Pareto { mean: 4 * MS, alpha: 1.5, max: 9 * MS },
+            ),
+            (
+                r#"{"quantiles_us":[[50.0,800.0]]}"#,
+                Work::Quantiles(Quantiles::new(vec![(50.0, 800.0)])),
             ),
             (r#"{"recorded":"a.csv"}"#, Work::Recorded("a.csv".into())),
         ] {

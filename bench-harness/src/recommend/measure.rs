@@ -1,0 +1,297 @@
+//! The short comparison behind a recommendation: a heat of everybody, then a final of those who may win.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use serde::{Deserialize, Serialize};
+
+use crate::contestant::{Contestant, Launch};
+use crate::external::offers::Offers;
+use crate::interrupt::Interrupt;
+use crate::process::Program;
+use crate::progress::Progress;
+use crate::report::{Caution, Samples};
+use crate::scenario::{self, Asked};
+use crate::void::Umpire;
+
+use super::candidates::{Candidate, Field};
+use super::play::Play;
+use super::verdict::{Judge, Measured, Standing, Verdict};
+
+/// More than this, and a heat comes first.
+const FINALISTS: usize = 5;
+
+/// The part of the time that the heat takes: a third.
+const HEAT: u32 = 3;
+
+/// In a heat a tail is judged by this percentile, for which a second of requests is enough.
+const HEAT_QUANTILE: f64 = 0.9;
+
+/// The percentile that decides.
+const QUANTILE: f64 = 0.99;
+
+/// What was measured and what came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Who wins.
+    pub verdict: Verdict,
+    /// Who was left behind in the heat, and how far.
+    pub behind: Vec<Standing>,
+    /// What a reader should know.
+    pub cautions: Vec<Caution>,
+    /// What strategies wanted known.
+    pub notes: Vec<String>,
+    /// How it was measured.
+    pub method: Method,
+}
+
+/// How it was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Method {
+    /// What was done, in a sentence or two.
+    pub setting: String,
+    /// What everything was drawn from.
+    pub seed: u64,
+    /// For how long, in seconds.
+    pub seconds: u64,
+    /// How many took part.
+    pub candidates: usize,
+    /// Rounds of the final.
+    pub rounds: u32,
+}
+
+/// Measures the candidates of `field` in `play` for about `time`; `thorough` spares the heat.
+///
+/// # Errors
+/// A server or the load process could not be run, nothing could be told, or we were interrupted.
+pub fn run(
+    field: &Field,
+    play: &Play,
+    time: Duration,
+    seed: u64,
+    thorough: bool,
+) -> anyhow::Result<Outcome> {
+    let comparison = Comparison {
+        play,
+        interrupt: Interrupt::install()?,
+        program: Program::this().context("cannot find myself")?,
+        progress: Progress::new(time),
+    };
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut candidates: Vec<&Candidate> = field.candidates.iter().collect();
+    let mut behind = Vec::new();
+    let mut left = time;
+    if candidates.len() > FINALISTS && !thorough {
+        let heat = comparison.judge(HEAT_QUANTILE);
+        let seen = comparison.measure("heat", &candidates, time / HEAT, seed ^ 1)?;
+        let (standings, _) = heat.rank(&seen.measured, &mut random);
+        let finalists = finalists(&standings, &candidates);
+        behind = standings.into_iter().filter(|one| !finalists.contains(&one.label)).collect();
+        candidates.retain(|one| finalists.contains(&one.label()));
+        left -= time / HEAT;
+    }
+    let seen = comparison.measure("final", &candidates, left, seed)?;
+    comparison.progress.finish();
+    let verdict = comparison
+        .judge(QUANTILE)
+        .decide(&seen.measured, &mut random)
+        .context("too few requests for a figure; measure for longer (--seconds)")?;
+    let mut cautions = play.cautions.clone();
+    cautions.extend(seen.cautions);
+    let method = Method {
+        setting: seen.setting,
+        seed,
+        seconds: time.as_secs(),
+        candidates: field.candidates.len(),
+        rounds: seen.rounds,
+    };
+    Ok(Outcome { verdict, behind, cautions, notes: seen.notes, method })
+}
+
+/// Who goes on from a heat: the best, and the simplest of all as long as nothing is known of it; whoever has
+/// no figure goes on, too.
+fn finalists(standings: &[Standing], candidates: &[&Candidate]) -> Vec<String> {
+    let known = |label: &str| standings.iter().any(|one| one.label == label);
+    let mut finalists: Vec<String> =
+        candidates.iter().map(|one| one.label()).filter(|label| !known(label)).collect();
+    let rank =
+        |label: &str| candidates.iter().find(|one| one.label() == label).map(|one| one.choice.rank);
+    // Whoever has no ratio has not been shown to be worse.
+    let may_win = |one: &&Standing| one.is_as_good || one.to_best.is_none();
+    let mut good: Vec<&Standing> = standings.iter().filter(may_win).collect();
+    // Whoever is as good as the best and simpler than it would be taken.
+    good.sort_by_key(|one| rank(&one.label));
+    let best = standings.first();
+    let rest = standings.iter().filter(|one| !may_win(one));
+    for one in best.into_iter().chain(good).chain(rest) {
+        if finalists.len() >= FINALISTS {
+            break;
+        }
+        if !finalists.contains(&one.label) {
+            finalists.push(one.label.clone());
+        }
+    }
+    finalists
+}
+
+/// What stays the same from heat to final.
+struct Comparison<'p> {
+    play: &'p Play,
+    interrupt: Interrupt,
+    program: Program,
+    progress: Progress,
+}
+
+/// What a heat or a final brought.
+struct Seen {
+    measured: Vec<Measured>,
+    setting: String,
+    rounds: u32,
+    cautions: Vec<Caution>,
+    notes: Vec<String>,
+}
+
+impl Comparison<'_> {
+    fn judge(&self, quantile: f64) -> Judge {
+        Judge { goal: self.play.goal, quantile, own_cpu_us: self.play.own_cpu_us }
+    }
+
+    fn measure(
+        &self,
+        name: &str,
+        candidates: &[&Candidate],
+        budget: Duration,
+        seed: u64,
+    ) -> anyhow::Result<Seen> {
+        let contestants: Vec<Contestant> = candidates.iter().map(|one| contestant(one)).collect();
+        let against = contestants.first().map(Contestant::label).unwrap_or_default();
+        let asked =
+            Asked { against: &against, clients: None, runtime: None, block: None, seeds: None };
+        self.progress.begin(name, budget);
+        let umpire = Umpire::new(self.play.spec.void, false);
+        let scenario = scenario::run(
+            &self.play.spec,
+            &scenario::Context {
+                program: &self.program,
+                contestants: &contestants,
+                workers: self.play.workers.get(),
+                seed,
+                budget,
+                reps: None,
+                asked,
+                interrupt: &self.interrupt,
+                progress: &self.progress,
+                umpire: &umpire,
+            },
+        )?;
+        self.progress.end();
+        let mut cautions = scenario.cautions;
+        cautions.extend(umpire.finish().failure().map(|_| {
+            Caution::new(
+                format!("More than a fifth of the rounds of the {name} was void."),
+                "What is said here may be the machine's mood.",
+                "Run again when it is quiet.",
+            )
+        }));
+        cautions.extend(scenario.failures.iter().map(|failure| {
+            Caution::new(
+                format!("Something went wrong while measuring: {failure}."),
+                "The figures of that strategy are not to be trusted.",
+                "Run it alone by `compare`, and report what it says.",
+            )
+        }));
+        let measured = candidates.iter().map(|candidate| {
+            let label = candidate.label();
+            let row = scenario.rows.iter().find(|row| row.contestant == label);
+            let samples = row.map_or_else(Samples::default, |row| row.samples.clone());
+            Measured { label, rank: candidate.choice.rank, samples }
+        });
+        Ok(Seen {
+            measured: measured.collect(),
+            setting: scenario.setting,
+            rounds: scenario.rounds,
+            cautions,
+            notes: scenario.notes,
+        })
+    }
+}
+
+/// A candidate as the engines know it.
+fn contestant(candidate: &Candidate) -> Contestant {
+    Contestant {
+        name: candidate.name.to_owned(),
+        variant: (!candidate.is_default).then(|| candidate.variant.to_owned()),
+        line: String::new(),
+        runtimes: candidate.runtimes.to_vec(),
+        launch: Launch::Serve,
+        workers: None,
+        offers: Offers::ALL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::ratio::Ratio;
+    use crate::profile::Profile;
+    use crate::recommend::candidates;
+    use crate::registry::Registry;
+
+    fn go_on(standings: &[(&str, f64, bool)]) -> String {
+        let field = candidates::of(&Registry::builtin(), &Profile::default());
+        let candidates: Vec<&Candidate> = field.candidates.iter().collect();
+        let all: Vec<Standing> = standings
+            .iter()
+            .map(|&(label, figure, is_as_good)| Standing {
+                label: label.to_owned(),
+                figure,
+                to_best: (figure > 0.0).then_some(Ratio { value: figure, interval: None }),
+                is_as_good,
+            })
+            .collect();
+        let known = |one: &&Candidate| all.iter().any(|other| other.label == one.label());
+        let candidates: Vec<&Candidate> = candidates.into_iter().filter(known).collect();
+        finalists(&all, &candidates).join(" ")
+    }
+
+    #[test]
+    fn the_best_and_the_simplest_of_those_as_good_go_on() {
+        let seen = go_on(&[
+            ("handoff:pull", 10.0, true),
+            ("reuseport:steal", 10.1, true),
+            ("handoff:idle", 10.1, true),
+            ("handoff", 10.2, true),
+            ("prefork:rotating", 10.2, true),
+            ("prefork", 10.3, true),
+            ("reuseport", 31.0, false),
+        ]);
+        assert_eq!(seen, "handoff:pull prefork prefork:rotating reuseport:steal handoff");
+    }
+
+    #[test]
+    fn whoever_was_not_shown_to_be_worse_goes_on() {
+        let seen = go_on(&[
+            ("handoff:pull", 1.0, true),
+            ("handoff:idle", 1.1, true),
+            ("handoff", 1.2, true),
+            ("reuseport:steal", 1.2, true),
+            ("handoff:p2c", 1.3, true),
+            // No ratio.
+            ("prefork", 0.0, false),
+        ]);
+        assert_eq!(seen, "handoff:pull prefork reuseport:steal handoff handoff:p2c");
+    }
+
+    #[test]
+    fn if_few_are_good_the_next_best_fill_up() {
+        let seen = go_on(&[
+            ("handoff", 1.0, true),
+            ("handoff:least", 1.4, false),
+            ("reuseport", 1.6, false),
+            ("prefork:exclusive", 7.9, false),
+        ]);
+        assert_eq!(seen, "handoff handoff:least reuseport prefork:exclusive");
+    }
+}

@@ -1,0 +1,240 @@
+//! The answer in words, for a terminal.
+
+use std::fmt::Write as _;
+
+use crate::measure::ratio::Ratio;
+use crate::profile::Goal;
+
+use super::answer::Answer;
+use super::play::Play;
+use super::verdict::{Standing, TOLERANCE, Verdict};
+
+/// Why the chosen one was chosen, each sentence a measured figure.
+#[must_use]
+pub fn reasons(verdict: &Verdict, behind: &[Standing], play: &Play) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let Some(best) = verdict.standings.first() else { return reasons };
+    let goal = play.goal;
+    let what = name_of(goal);
+    let chosen = verdict.standings.iter().find(|one| one.label == verdict.chosen);
+    match chosen {
+        Some(chosen) if verdict.standings.len() == 1 => {
+            reasons.push(format!("It is the only one that fits. {what}: {}.", figure(goal, chosen)))
+        }
+        Some(chosen) if chosen.label == best.label => {
+            reasons.push(format!("{what}: {} with {}, the best.", figure(goal, best), best.label));
+        }
+        Some(chosen) => reasons.push(format!(
+            "{what}: {} with {}, {} with {}, the best: {}, which is no difference.",
+            figure(goal, chosen),
+            chosen.label,
+            figure(goal, best),
+            best.label,
+            ratio(chosen.to_best),
+        )),
+        None => {}
+    }
+    let good: Vec<&str> =
+        verdict.standings.iter().filter(|one| one.is_as_good).map(|one| &*one.label).collect();
+    if verdict.no_difference {
+        reasons.push(format!(
+            "No difference was seen between {}: their ratios to the best are below {TOLERANCE}, or \
+             their intervals reach 1. So the simplest is the one to take.",
+            good.join(", ")
+        ));
+    } else if good.len() > 1 {
+        reasons.push(format!(
+            "It is the simplest of those that cannot be told from the best: {}.",
+            good.join(", ")
+        ));
+    }
+    for one in verdict.standings.iter().filter(|one| !one.is_as_good) {
+        reasons.push(format!("{}: {}, {}.", one.label, figure(goal, one), ratio(one.to_best)));
+    }
+    if !behind.is_empty() {
+        let all: Vec<String> =
+            behind.iter().map(|one| format!("{} ({})", one.label, ratio(one.to_best))).collect();
+        reasons.push(format!("Left behind in a first, shorter heat: {}.", all.join("; ")));
+    }
+    if play.own_cpu_us > 0.0 {
+        reasons.push(format!(
+            "{:.0} µs of each figure are the CPU of the work itself, the same for all.",
+            play.own_cpu_us
+        ));
+    }
+    if !verdict.unknown.is_empty() {
+        reasons.push(format!("Too few requests for a figure: {}.", verdict.unknown.join(", ")));
+    }
+    reasons
+}
+
+/// The figure of a goal, in words.
+fn name_of(goal: Goal) -> &'static str {
+    match goal {
+        Goal::Tail => "99th percentile of latency",
+        Goal::Cost => "CPU of all server processes per request",
+        Goal::Spread => "busiest worker over the mean, median of rounds",
+        Goal::Robustness => "99th percentile of latency with faults",
+    }
+}
+
+fn figure(goal: Goal, standing: &Standing) -> String {
+    let figure = standing.figure;
+    match goal {
+        Goal::Spread => format!("{figure:.2}"),
+        Goal::Cost => format!("{figure:.1} µs"),
+        Goal::Tail | Goal::Robustness if figure >= 1e6 => format!("{:.2} s", figure / 1e6),
+        Goal::Tail | Goal::Robustness => format!("{:.2} ms", figure / 1e3),
+    }
+}
+
+fn ratio(ratio: Option<Ratio>) -> String {
+    match ratio {
+        None => "too little was measured for a ratio".to_owned(),
+        Some(Ratio { value, interval: None }) => format!("{value:.2} times, too few rounds to say"),
+        Some(Ratio { value, interval: Some(one) }) => {
+            format!("{value:.2} times [{:.2} {:.2}]", one.low, one.high)
+        }
+    }
+}
+
+/// The whole answer.
+#[must_use]
+pub fn render(answer: &Answer) -> String {
+    let mut text = format!("Take {}: {} ({})\n", answer.package, answer.make, answer.take);
+    if let Some(runner_up) = &answer.runner_up {
+        let _ = writeln!(text, "Runner-up: {runner_up}");
+    }
+    let list = |text: &mut String, head: &str, lines: &[String]| {
+        if !lines.is_empty() {
+            let _ = writeln!(text, "\n{head}");
+        }
+        for line in lines {
+            wrapped(text, line);
+        }
+    };
+    list(&mut text, "Why (95 % intervals in brackets)", &answer.reasons);
+    list(&mut text, "What would change it", &answer.changes);
+    let pruned: Vec<String> = answer.pruned.iter().map(ToString::to_string).collect();
+    list(&mut text, "Not measured", &pruned);
+    let cautions: Vec<String> = answer.cautions.iter().map(ToString::to_string).collect();
+    list(&mut text, "Cautions", &cautions);
+    list(&mut text, "Notes", &answer.notes);
+    let method = &answer.method;
+    let how = format!(
+        "{} candidates, {} s, {} rounds in the final, seed {}. {}",
+        method.candidates, method.seconds, method.rounds, method.seed, method.setting
+    );
+    list(&mut text, "How", &[how]);
+    let _ =
+        writeln!(text, "\nCargo.toml (not published yet: by path, or by git)\n\n[dependencies]");
+    for line in &answer.dependencies {
+        let _ = writeln!(text, "{line}");
+    }
+    let _ = write!(text, "\nsrc/main.rs\n\n{}", answer.main);
+    text
+}
+
+/// The width of a terminal.
+const WIDTH: usize = 100;
+
+/// A point of a list, broken between words.
+fn wrapped(text: &mut String, line: &str) {
+    let mut at = 0;
+    for word in line.split_whitespace() {
+        let length = word.chars().count();
+        if at == 0 {
+            text.push_str("* ");
+            at = 2;
+        } else if at + 1 + length > WIDTH {
+            text.push_str("\n  ");
+            at = 2;
+        } else {
+            text.push(' ');
+            at += 1;
+        }
+        text.push_str(word);
+        at += length;
+    }
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::ratio::Interval;
+    use crate::profile::Profile;
+    use crate::recommend::measure::{Method, Outcome};
+    use crate::recommend::{candidates, play};
+    use crate::registry::Registry;
+
+    fn standing(
+        label: &str,
+        figure: f64,
+        to_best: Option<(f64, f64, f64)>,
+        good: bool,
+    ) -> Standing {
+        let to_best = to_best
+            .map(|(value, low, high)| Ratio { value, interval: Some(Interval { low, high }) });
+        Standing { label: label.to_owned(), figure, to_best, is_as_good: good }
+    }
+
+    fn answer(standings: Vec<Standing>, chosen: &str) -> Answer {
+        let (profile, registry) = (Profile::default(), Registry::builtin());
+        let field = candidates::of(&registry, &profile);
+        let play = play::of(&profile, 2);
+        let verdict = Verdict {
+            chosen: chosen.to_owned(),
+            runner_up: Some(standings[0].label.clone()),
+            no_difference: standings.iter().all(|one| one.is_as_good),
+            standings,
+            unknown: Vec::new(),
+        };
+        let outcome = Outcome {
+            verdict,
+            behind: vec![standing("reuseport", 60_000.0, Some((3.1, 2.9, 3.4)), false)],
+            cautions: Vec::new(),
+            notes: Vec::new(),
+            method: Method { setting: "word ".repeat(60), seed: 7, ..Method::default() },
+        };
+        Answer::of(&profile, &registry, &field, &play, outcome)
+    }
+
+    #[test]
+    fn reasons_are_figures_with_intervals() {
+        let best = standing("handoff:pull", 19_500.0, None, true);
+        let simple = standing("prefork", 19_900.0, Some((1.02, 0.98, 1.06)), true);
+        let worse = standing("handoff", 25_000.0, Some((1.28, 1.2, 1.4)), false);
+        let answer = answer(vec![best, simple, worse], "prefork");
+        let said = answer.reasons.join("\n");
+        for words in [
+            "19.90 ms with prefork, 19.50 ms with handoff:pull, the best: 1.02 times [0.98 1.06]",
+            "the simplest of those that cannot be told from the best: handoff:pull, prefork",
+            "handoff: 25.00 ms, 1.28 times [1.20 1.40]",
+            "heat: reuseport (3.10 times [2.90 3.40])",
+        ] {
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_differs_it_says_so() {
+        let best = standing("handoff:pull", 19_500.0, None, true);
+        let simple = standing("prefork", 19_900.0, Some((1.02, 0.98, 1.06)), true);
+        let said = answer(vec![best, simple], "prefork").reasons.join("\n");
+        assert!(said.contains("No difference was seen between handoff:pull, prefork"), "{said}");
+    }
+
+    #[test]
+    fn the_text_fits_a_terminal_and_ends_with_the_lines_to_copy() {
+        let answer = answer(vec![standing("prefork", 19_900.0, None, true)], "prefork");
+        let text = render(&answer);
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(
+            text.starts_with("Take forkherd-prefork: Prefork::default() (prefork)\n"),
+            "{text}"
+        );
+        assert!(text.contains("* reuseport:hash:bare: the bad example"), "{text}");
+        assert!(text.ends_with("    Ok(())\n}\n"), "{text}");
+    }
+}
