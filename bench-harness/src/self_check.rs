@@ -3,7 +3,7 @@
 //! Two trials by the method of the cost scenarios (all up at once, paired slices, shuffled, medians of
 //! ratios). In the first both servers are the same, and no difference may be seen. In the second one of
 //! them, drawn by lot, burns a tenth more processor time per connection, and has to be found by whoever
-//! was not told ([`Draw`]).
+//! was not told (`self_check::draw`).
 //!
 //! Two copies of one program differ by 1–3 % for as long as they live (where their pages happen to lie),
 //! and no number of rounds averages that out. So a trial is made with several pairs of servers, one

@@ -79,7 +79,7 @@ impl Work {
     /// The mean.
     ///
     /// # Errors
-    /// There is no such work, or the record cannot be read: what [`Self::sampler`] says.
+    /// There is no such work, or the record cannot be read: the sentence says which, and what would do.
     pub fn mean(&self) -> anyhow::Result<Duration> {
         let sampler = self.sampler()?;
         Ok(match self {
