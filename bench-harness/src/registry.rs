@@ -69,6 +69,8 @@ pub struct Choice {
     pub confines: bool,
     /// Whether the supervisor needs `CAP_BPF`, without which it is something else.
     pub bpf: bool,
+    /// Whether a worker gets one connection at a time even where it could serve many.
+    pub one_at_a_time: bool,
     /// The runtimes on which it is what the bare name is.
     pub is_usual_on: fn(RuntimeKind) -> bool,
 }
@@ -82,6 +84,7 @@ const PREFORK: Choice = Choice {
     sticky: false,
     confines: false,
     bpf: false,
+    one_at_a_time: false,
     is_usual_on: |_| false,
 };
 
@@ -227,7 +230,12 @@ impl Registry {
                 line: "only to a worker that has nothing to do; under tokio one connection at a time",
                 runtimes: BOTH,
                 make: || Box::new(Handoff::idle()),
-                choice: Some(Choice { make: "Handoff::idle()", rank: 23, ..HANDOFF }),
+                choice: Some(Choice {
+                    make: "Handoff::idle()",
+                    rank: 23,
+                    one_at_a_time: true,
+                    ..HANDOFF
+                }),
             },
             Entry {
                 name: "handoff",

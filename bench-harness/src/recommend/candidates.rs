@@ -91,6 +91,8 @@ fn fits(entry: &Entry, profile: &Profile) -> Result<Choice, String> {
         format!("it cannot serve the {} runtime", profile.runtime)
     } else if (choice.is_usual_on)(profile.runtime) {
         format!("on the {} runtime it is what `{}` is", profile.runtime, entry.name)
+    } else if choice.one_at_a_time && !profile.runtime.is_one_at_a_time() {
+        "it gives an event loop one connection at a time".to_owned()
     } else if profile.sticky && !choice.sticky {
         "it does not bring the same client to the same worker".to_owned()
     } else if profile.trust == Trust::Hostile && !choice.confines {
@@ -138,6 +140,7 @@ mod tests {
         );
         let on_tokio = left(|profile| profile.runtime = RuntimeKind::Tokio);
         assert!(on_tokio.starts_with("prefork prefork:exclusive"), "{on_tokio}");
+        assert!(!on_tokio.contains("idle"), "{on_tokio}");
         assert!(!on_tokio.contains("steal") && !on_tokio.contains("gated"), "{on_tokio}");
         let on_threads = left(|profile| profile.runtime = "threads:2".parse().unwrap());
         assert!(!on_threads.contains("exclusive"), "{on_threads}");
