@@ -118,6 +118,7 @@ impl Board {
         self.own[supervisor_word::DRAIN].store(word, Ordering::SeqCst);
     }
 
+    /// True if that is new.
     pub(crate) fn set_cover(&self, slots: &[SlotId]) -> bool {
         let mut words = [0_u64; COVER_WORDS];
         for slot in slots {

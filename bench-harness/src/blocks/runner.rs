@@ -251,18 +251,15 @@ impl Runner {
         let label = &self.label;
         let own = self.failures.iter().map(|failure| format!("{label}: {failure}"));
         let mut failures: Vec<String> = own.collect();
-        let Some(kills) = row.kills else {
-            let never = |category| match category {
-                Category::Late => !self.may_be_late,
-                _ => category.is_failure() || category == Category::Shed,
-            };
-            failures.extend(unaccounted(label, &self.connections, self.made));
-            failures.extend(ended(label, &self.connections, never));
-            return failures;
+        let never = |category: Category| match category {
+            Category::Late => !self.may_be_late,
+            Category::Shed => row.kills.is_none(),
+            _ if row.kills.is_some() && category.may_come_of_a_kill() => false,
+            _ => category.is_failure(),
         };
         failures.extend(unaccounted(label, &self.connections, self.made));
-        failures.extend(ended(label, &self.connections, |category| category == Category::Other));
-        let unexplained = kills.each.map_or(0, |each| each.unexplained);
+        failures.extend(ended(label, &self.connections, never));
+        let unexplained = row.kills.and_then(|kills| kills.each).map_or(0, |each| each.unexplained);
         if unexplained > 0 {
             failures.push(format!(
                 "{label}: {unexplained} connections failed that no kill explains: beyond what the \
@@ -286,7 +283,7 @@ fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
     let mut ends_us: Vec<u64> = arrivals
         .iter()
         .zip(&trace.records)
-        .filter(|(_, record)| record.category.is_failure())
+        .filter(|(_, record)| record.category.may_come_of_a_kill())
         .map(|(arrival, record)| trace.start_us + arrival.at_us + record.latency_us)
         .collect();
     ends_us.sort_unstable();
@@ -321,16 +318,7 @@ mod tests {
 
     /// What a server would have measured that is the ideal, but answers everything half as late again.
     fn played(arrivals: &[Arrival]) -> Played {
-        let record = |arrival: &Arrival| Record {
-            lag_us: 0,
-            latency_us: 0,
-            service_us: Some(arrival.service_us),
-            worker: Some(0),
-            taken_us: None,
-            after_ns: None,
-            category: Category::Served,
-        };
-        let records = arrivals.iter().map(record).collect();
+        let records = arrivals.iter().map(Record::served).collect();
         let mut trace = Trace { records, ..Trace::default() };
         let ideals = Ideals::of(arrivals, &trace, 50.0, 8, 1);
         for (record, ideal) in trace.records.iter_mut().zip(ideals.queue_ns) {
@@ -389,7 +377,7 @@ mod tests {
             let row = Row { kills, ..Row::default() };
             assert_eq!(runner.failures(&row), expected, "{categories:?}");
         };
-        use Category::{Other, Reset, Served, Taken};
+        use Category::{Late, Other, Refused, Reset, Served, Taken};
         let kills = |kills, unexplained| {
             let each = Some(EachKill { unexplained, ..EachKill::default() });
             Some(Kills { kills, each, ..Kills::default() })
@@ -399,6 +387,9 @@ mod tests {
         check(None, &[Served, Served, Reset], &["it: 1 connections reset"]);
         check(kills(1, 0), &[Served, Served, Taken], &[]);
         check(kills(1, 0), &[Served, Served, Other], &["it: 1 connections other"]);
+        // No kill makes a queue long, nor takes a listener away.
+        let expected = ["it: 1 connections refused", "it: 1 connections late"];
+        check(kills(9, 0), &[Served, Late, Refused], &expected);
         check(
             kills(1, 1),
             &[Served, Taken, Reset],

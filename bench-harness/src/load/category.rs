@@ -67,6 +67,14 @@ impl Category {
     pub fn is_failure(self) -> bool {
         !matches!(self, Self::Served | Self::Shed | Self::Held | Self::Dismissed)
     }
+
+    /// Whether the end of a worker may be the reason: its sockets are closed then, and nothing else comes
+    /// of it. Whoever is not answered in time, finds nobody who listens or fails at the client has another
+    /// reason, whomever was killed meanwhile.
+    #[must_use]
+    pub fn may_come_of_a_kill(self) -> bool {
+        matches!(self, Self::Taken | Self::Reset)
+    }
 }
 
 /// Connections by category.

@@ -303,6 +303,22 @@ pub struct Record {
 }
 
 #[cfg(test)]
+impl Record {
+    /// Answered at once, after the work that was asked for.
+    pub(crate) fn served(arrival: &Arrival) -> Self {
+        Self {
+            lag_us: 0,
+            latency_us: 0,
+            service_us: Some(arrival.service_us),
+            worker: Some(0),
+            taken_us: None,
+            after_ns: None,
+            category: Category::Served,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

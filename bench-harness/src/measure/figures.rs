@@ -157,16 +157,7 @@ mod tests {
 
     /// What a server that is `ideal` twice as late would have measured.
     fn played(arrivals: &[Arrival], ideal: impl Fn(&Ideals) -> Vec<u64>) -> (Trace, Ideals) {
-        let record = |arrival: &Arrival| Record {
-            lag_us: 0,
-            latency_us: 0,
-            service_us: Some(arrival.service_us),
-            worker: Some(0),
-            taken_us: None,
-            after_ns: None,
-            category: Category::Served,
-        };
-        let records = arrivals.iter().map(record).collect();
+        let records = arrivals.iter().map(Record::served).collect();
         let mut trace = Trace { records, ..Trace::default() };
         let ideals = Ideals::of(arrivals, &trace, 0.0, 8, 2);
         for (record, best_ns) in trace.records.iter_mut().zip(ideal(&ideals)) {
