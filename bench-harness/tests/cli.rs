@@ -51,6 +51,7 @@ fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
     let [html, csv, as_markdown] = files.each_ref().map(String::as_str);
     let output = run(&[
         "compare",
+        "--keep-void",
         "--strategies=baseline:again",
         "--scenarios=short-connections,keep-alive",
         "--workers=2",

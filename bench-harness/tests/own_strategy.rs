@@ -49,6 +49,7 @@ fn a_strangers_strategy_is_listed_and_compared() -> Result<(), String> {
     let file = directory.path().join("result.json");
     run(&[
         "compare",
+        "--keep-void",
         "--strategies=mine,prefork",
         "--scenarios=short-connections,keep-alive",
         "--workers=2",
