@@ -82,12 +82,6 @@ impl Played {
         Latency::of(self.trace.records.iter().map(|record| record.lag_us * 1_000)).p99_us
     }
 
-    /// How late the generator ever was, in microseconds.
-    #[must_use]
-    pub fn lag_max_us(&self) -> u64 {
-        self.trace.records.iter().map(|record| record.lag_us).max().unwrap_or_default()
-    }
-
     /// What a worker needed after a service until the connection was closed: mean, in microseconds.
     #[must_use]
     pub fn after_us(&self) -> Option<f64> {
@@ -239,6 +233,7 @@ mod tests {
     fn what_workers_needed_afterwards_is_averaged_over_those_that_told() {
         let record = |after_ns| Record {
             lag_us: 7,
+            unseen_us: 0,
             latency_us: 1,
             service_us: None,
             worker: None,
@@ -249,7 +244,6 @@ mod tests {
         let records = vec![record(None), record(Some(50_000)), record(Some(70_000))];
         let played = Played { trace: Trace { records, ..Trace::default() }, ..Played::default() };
         assert_eq!(played.after_us(), Some(60.0));
-        assert_eq!(played.lag_max_us(), 7);
         assert_eq!(Played::default().after_us(), None);
     }
 

@@ -63,7 +63,16 @@ mod tests {
 
     fn record(latency_us: u64, worker: Option<u32>, taken_us: Option<u64>) -> Record {
         let (service_us, category) = (Some(2_000), Category::Served);
-        Record { lag_us: 0, latency_us, service_us, worker, taken_us, after_ns: None, category }
+        Record {
+            lag_us: 0,
+            latency_us,
+            unseen_us: 0,
+            service_us,
+            worker,
+            taken_us,
+            after_ns: None,
+            category,
+        }
     }
 
     #[test]

@@ -280,15 +280,16 @@ fn without_connection(trace: &Trace) -> Option<String> {
 /// Adds the kills of a block, each with its account.
 fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
     let trace = &played.trace;
-    let mut ends_us: Vec<u64> = arrivals
+    let ends = arrivals
         .iter()
         .zip(&trace.records)
         .filter(|(_, record)| record.category.may_come_of_a_kill())
-        .map(|(arrival, record)| trace.start_us + arrival.at_us + record.latency_us)
+        .map(|(arrival, record)| {
+            let seen_us = trace.start_us + arrival.at_us + record.latency_us;
+            seen_us.saturating_sub(record.unseen_us)..=seen_us
+        })
         .collect();
-    ends_us.sort_unstable();
-    let margin_us = accounts::MARGIN_US + played.lag_max_us();
-    let settled = accounts::settle(&toll.kills, &ends_us, margin_us, LANES);
+    let settled = accounts::settle(&toll.kills, ends, accounts::MARGIN_US, LANES);
     sum.kills += toll.kills.len() as u64;
     sum.beyond += settled.uncounted;
     let each = sum.each.get_or_insert_default();

@@ -178,6 +178,7 @@ mod tests {
     fn what_came_of_it_is_labelled_as_what_it_is() {
         let record = |latency_us| Record {
             lag_us: 3,
+            unseen_us: 0,
             latency_us,
             service_us: Some(500),
             worker: Some(0),

@@ -25,7 +25,12 @@ pub(super) struct Driver {
     events: Vec<epoll::Event>,
     deadline: Duration,
     opened: u32,
+    /// When deadlines were looked at.
     looked: Instant,
+    /// All that had happened by then has been told.
+    told: Instant,
+    /// The same, when the last wait is worked off.
+    telling: Instant,
 }
 
 impl Driver {
@@ -43,6 +48,8 @@ impl Driver {
             events: Vec::with_capacity(64),
             opened: 0,
             looked: Instant::now(),
+            told: Instant::now(),
+            telling: Instant::now(),
         })
     }
 
@@ -98,6 +105,14 @@ impl Driver {
         self.connections.get_mut(number)?.take()
     }
 
+    /// What the last wait told happened after this.
+    ///
+    /// A machine that is busy lets us look seldom, and a wait tells so many at once: the rest has happened,
+    /// too, and is told by a later one.
+    pub(super) fn told(&self) -> Instant {
+        self.told
+    }
+
     /// Waits until something happens or `until`, then says what, in `happened`.
     ///
     /// Only answers and ends are told; a connection that merely has to go on waiting is not.
@@ -111,9 +126,15 @@ impl Driver {
         let left = until.map_or(GLANCE, |until| until.saturating_duration_since(now)).min(GLANCE);
         let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
         self.events.clear();
+        self.told = self.telling;
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        if self.events.len() < self.events.capacity() {
+            // Not when it returned: what happened since it began to wait was not there when it looked, or
+            // was told now.
+            self.telling = now;
         }
         for event in &self.events {
             let Ok(number) = usize::try_from(event.data.u64()) else { continue };
@@ -176,5 +197,31 @@ mod tests {
             })
             .min();
         assert!(shortest < Some(Duration::from_micros(900)), "{shortest:?}");
+    }
+
+    #[test]
+    fn what_did_not_fit_into_a_wait_may_have_happened_before_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!() };
+        let target = Target { address, answers: super::super::protocol::Answers::Any };
+        let mut driver = Driver::new().unwrap();
+        let number = driver.events.capacity() + 1;
+        for number in 0..number {
+            driver.open(number, target, Cow::Borrowed(b"x")).unwrap().unwrap();
+            drop(listener.accept().unwrap());
+        }
+        let ended = Instant::now();
+        let mut happened = Vec::new();
+        let mut told = 0;
+        while told < number {
+            driver.wait(Some(ended + DEADLINE), &mut happened).unwrap();
+            // All had ended, the last one is told after a wait that was full.
+            assert!(driver.told() <= ended, "{told}");
+            told += happened.len();
+            assert!(!happened.is_empty());
+            happened.iter().for_each(|&(number, _)| drop(driver.take(number)));
+        }
+        driver.wait(Some(Instant::now()), &mut happened).unwrap();
+        assert!(driver.told() >= ended);
     }
 }

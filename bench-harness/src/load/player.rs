@@ -347,6 +347,7 @@ impl<'a> Player<'a> {
         self.records[request] = Some(Record {
             lag_us: self.lags[request],
             latency_us: microseconds(self.due[request]),
+            unseen_us: microseconds(self.driver.told()),
             service_us: answer.and_then(|answer| answer.service_us),
             worker: answer.and_then(|answer| answer.worker),
             taken_us: answer.and_then(|answer| answer.taken_us),

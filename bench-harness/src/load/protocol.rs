@@ -290,6 +290,8 @@ pub struct Record {
     pub lag_us: u64,
     /// From the *intended* time to the end; in a closed loop from when it was sent.
     pub latency_us: u64,
+    /// How long before its end was seen it may have been there: this process does not look all the time.
+    pub unseen_us: u64,
     /// The work as the server measured it, if it answered.
     pub service_us: Option<u64>,
     /// The worker that answered.
@@ -308,6 +310,7 @@ impl Record {
     pub(crate) fn served(arrival: &Arrival) -> Self {
         Self {
             lag_us: 0,
+            unseen_us: 0,
             latency_us: 0,
             service_us: Some(arrival.service_us),
             worker: Some(0),

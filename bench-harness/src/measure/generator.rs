@@ -61,6 +61,7 @@ mod tests {
     fn lags_and_cost_are_added_up() {
         let record = |lag_us| Record {
             lag_us,
+            unseen_us: 0,
             latency_us: 1,
             service_us: None,
             worker: None,

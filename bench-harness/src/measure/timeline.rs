@@ -75,6 +75,7 @@ mod tests {
         let arrival = |at_us| Arrival { at_us, service_us: 1, handler: Handler::Sleeps };
         let record = |latency_us, category| Record {
             lag_us: 0,
+            unseen_us: 0,
             latency_us,
             service_us: None,
             worker: None,
