@@ -187,9 +187,17 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_used_cpu() {
-        let tree = Tree::of(std::process::id()).unwrap();
-        let usage = tree.usage().unwrap();
-        assert!(usage.total_ns() > 0 && usage.switches > 0, "{usage:?}");
+    fn a_process_has_used_cpu() {
+        // Not this one: threads of other tests end while one looks.
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let usage = Tree::of(child.id()).and_then(|tree| tree.usage());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let usage = usage.unwrap();
+        assert!(usage.total_ns() > 0, "{usage:?}");
     }
 }
