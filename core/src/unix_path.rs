@@ -10,7 +10,9 @@
 //! # Correct order
 //!
 //! 1. lock `PATH.lock`; who does not get it is a second instance, and is refused;
-//! 2. look at PATH: nothing there, or a socket nobody listens on, which is removed; else refuse;
+//! 2. look at PATH: nothing there, or a socket nobody listens on, which is removed; else refuse. Workers
+//!    outlive a killed supervisor by some milliseconds: wait for the end of who listens there if the
+//!    one that began to listen is dead;
 //! 3. `bind(2)`; 4. `chmod(2)`, whatever the umask is; 5. `listen(2)`.
 //!
 //! Nobody can connect before 5 (`ECONNREFUSED`), so nobody gets in by permissions that are not there yet;
@@ -22,9 +24,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The right to a path, and what is bound there.
@@ -43,8 +50,12 @@ pub(crate) struct UnixPath {
     owner: u32,
 }
 
-/// How often the lock's file may be replaced under our hands: each time another instance has just ended.
+/// How often the lock's file may be replaced under our hands, or a worker of somebody dead may accept and close
+/// what we ask it with: each time another instance has just ended.
 const ATTEMPTS: u32 = 16;
+
+/// How long the workers of a killed supervisor may take to end.
+const ORPHANS: Duration = Duration::from_secs(2);
 
 impl UnixPath {
     /// Takes the path, and removes what an earlier owner has left there.
@@ -155,17 +166,43 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "what is there is no socket, and was left alone: remove it, or choose another path",
         ));
     }
-    // A program that knows nothing of our lock may listen there. One connection that ends at once is what it
-    // sees of us; were its queue full, a blocking call would wait for it.
-    let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
-    match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
-            tracing::info!(path = %path.display(), "taking over the socket that a former owner left");
-            fs::remove_file(path)
+    let deadline = Instant::now() + ORPHANS;
+    for _ in 0..ATTEMPTS {
+        // A program that knows nothing of our lock may listen there. One connection that ends soon is what it
+        // sees of us; were its queue full, a blocking call would wait for it.
+        let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        match probe.connect(&SockAddr::unix(path)?) {
+            Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
+                tracing::info!(path = %path.display(), "taking over the socket that a former owner left");
+                return fs::remove_file(path);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            Ok(()) if began_by_a_dead_one(&probe)? && ends(&probe, deadline)? => {}
+            _ => break,
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-        _ => Err(in_use("another program listens there")),
+    }
+    Err(in_use("another program listens there"))
+}
+
+/// Whether the process that called `listen(2)` on the other side is dead. One that cannot be seen from
+/// here (another process namespace) is taken to be alive.
+fn began_by_a_dead_one(probe: &Socket) -> io::Result<bool> {
+    let owner = getsockopt(probe, PeerCredentials)?.pid();
+    Ok(Pid::from_raw(owner).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)))
+}
+
+/// Waits until the connection ends, as it does at the latest when nobody has its listener any more.
+fn ends(probe: &Socket, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+            .map_err(io::Error::other)?;
+        let mut one = [PollFd::new(probe, PollFlags::empty())];
+        match poll(&mut one, Some(&left)) {
+            Ok(ended) => return Ok(ended > 0),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -251,6 +288,52 @@ mod tests {
 
         let _datagrams = UnixDatagram::bind(folder.path()).unwrap();
         assert_eq!(UnixPath::take(&folder.path()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// The listener of a process that has ended, and that somebody else has still open: us.
+    fn orphaned(path: &Path, test: &str) -> Socket {
+        let socket = socket();
+        socket.bind(&SockAddr::unix(path).unwrap()).unwrap();
+        let owner = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("unix_path::tests::{test}")])
+            .env(OWNER, "")
+            .stdin(OwnedFd::from(socket.try_clone().unwrap()))
+            .output()
+            .unwrap();
+        assert!(owner.status.success(), "{owner:?}");
+        socket
+    }
+
+    /// Set in the process that begins to listen and ends.
+    const OWNER: &str = "FORKHERD_TEST_OWNER";
+
+    #[test]
+    fn the_last_worker_of_a_dead_owner_is_waited_for() {
+        if std::env::var_os(OWNER).is_some() {
+            return rustix::net::listen(io::stdin(), 8).unwrap();
+        }
+        let folder = Folder::new();
+        let path = folder.path();
+        let worker = orphaned(&path, "the_last_worker_of_a_dead_owner_is_waited_for");
+        std::thread::scope(|scope| {
+            // It ends while somebody waits for that.
+            scope.spawn(|| drop((worker.accept().unwrap(), worker)));
+            UnixPath::take(&path).unwrap();
+        });
+        assert_eq!(folder.names(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_keeps_what_a_dead_one_began_is_left_alone() {
+        if std::env::var_os(OWNER).is_some() {
+            return rustix::net::listen(io::stdin(), 8).unwrap();
+        }
+        let folder = Folder::new();
+        let path = folder.path();
+        let heir = orphaned(&path, "who_keeps_what_a_dead_one_began_is_left_alone");
+        assert_eq!(UnixPath::take(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        drop(heir);
     }
 
     #[test]

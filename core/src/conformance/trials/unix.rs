@@ -63,13 +63,13 @@ pub(super) fn served(stage: &Stage) -> Outcome {
     refused(stage, &spec, 1, "another instance serves it")?;
     answers(&path, 20)?;
 
-    // Who is killed leaves the path behind; whoever comes next takes it over.
+    // Who is killed leaves the path behind; whoever comes next takes it over, at once.
     first.kill_supervisor()?;
-    first.wait_nothing_left()?;
     if !path.exists() {
         return Err("a killed supervisor has removed its socket".to_owned());
     }
     let mut next = stage.serving(&spec)?;
+    first.wait_nothing_left()?;
     looks_right(&path)?;
     answers(&path, 20)?;
     next.finish()?;
