@@ -65,8 +65,11 @@ pub struct Played {
     pub deeds: Vec<Deed>,
     /// Who was stopped.
     pub hang: Option<Hang>,
-    /// How often it was void.
-    pub void: u32,
+    /// Whether it is void, and kept all the same.
+    pub is_void: bool,
+    /// What it brought each time before, when it was void and played again: of that figures are worth
+    /// nothing, and losses are losses.
+    pub voided: Vec<Self>,
     /// What the server's strategy wants known.
     pub remarks: Vec<String>,
     /// What the server was given.
@@ -98,22 +101,21 @@ impl Block<'_> {
     /// # Errors
     /// A server or the load process could not be run, or we were interrupted.
     pub fn play(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
-        let (mut void, mut failures) = (0, Vec::new());
+        let mut voided = Vec::new();
         loop {
             let watch = Watch::start()?;
-            let mut played = self.play_once(contestant, load)?;
+            let played = self.play_once(contestant, load)?;
             let seen = Seen {
                 lag_p99_us: played.lag_p99_us(),
                 client: Some(to_f64(played.trace.cpu_ns) / 1e9 / self.length.as_secs_f64()),
                 ..watch.end()?
             };
-            // What was wrong is wrong, also in a void block.
-            failures.append(&mut played.failures);
-            let is_void = self.context.umpire.voids(&seen);
-            void += u32::from(is_void);
-            if !is_void || !self.context.umpire.is_patient() {
-                return Ok(Played { void, failures, ..played });
+            let umpire = self.context.umpire;
+            let is_void = umpire.voids(&seen);
+            if !is_void || !umpire.is_patient() {
+                return Ok(Played { is_void, voided, ..played });
             }
+            voided.push(played);
         }
     }
 

@@ -7,11 +7,12 @@ use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::limits::Raised;
 use crate::load::Handle;
+use crate::load::category::{Category, Tally};
 use crate::load::protocol::{self, Open, Order};
 use crate::measure::share::Share;
 use crate::report::{Held, Row, Scenario};
 use crate::scenario::spec::{self, Spec};
-use crate::scenario::{Context, nobody_failed};
+use crate::scenario::{Context, ended, unaccounted};
 use crate::server::Server;
 use crate::void::Watch;
 
@@ -28,7 +29,8 @@ const RESERVE: u64 = 64;
 pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Result<Scenario> {
     let runtime = context.runtime(spec);
     let connections = context.asked.clients.unwrap_or(held.connections).get();
-    let needed = u64::from(connections) + RESERVE + 4 * u64::from(context.workers);
+    let most = context.contestants.iter().map(|one| context.workers_of(one)).max();
+    let needed = u64::from(connections) + RESERVE + 4 * u64::from(most.unwrap_or(0));
     // Before anything is started, so that everything inherits it: all may end up in one worker.
     let _raised = Raised::to_hard(needed, &spec.name)?;
     let burst = (connections / held.bursts).max(1);
@@ -37,7 +39,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
 
     let (mut rows, mut skipped) = (Vec::new(), Vec::new());
     let (mut notes, mut failures) = (Vec::new(), Vec::new());
-    let can = |one: &&Contestant| one.runtimes.contains(&runtime);
+    let can = |one: &&Contestant| one.obstacle(runtime, &spec.needs()).is_none();
     let visits = context.contestants.iter().filter(can).count() * 2;
     context.umpire.plan(u32::try_from(visits).unwrap_or(u32::MAX));
     for contestant in context.contestants {
@@ -58,10 +60,8 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
         let [sequence, bursts] = visits.map(|visit| visit.with_context(|| label.clone()));
         let (sequence, bursts) = (sequence?, bursts?);
         for visit in [&sequence, &bursts] {
-            failures.extend(visit.failures.iter().map(|failure| format!("{label}: {failure}")));
-            let Some(last) = visit.open.last() else { continue };
-            failures.extend(nobody_failed(&label, &last.tally, last.made));
-            row.connections.add(&last.tally);
+            row.void += u32::try_from(visit.voided.len()).unwrap_or(u32::MAX);
+            failures.extend(visit.account(&label, &mut row.connections));
         }
         let hows = ["one by one", "after churn", "in bursts"];
         for (how, open) in hows.into_iter().zip(sequence.open.iter().chain(&bursts.open)) {
@@ -99,6 +99,28 @@ struct Target<'t> {
 struct Visit {
     open: Vec<Open>,
     failures: Vec<String>,
+    /// The same visit each time before, when it was void and made again.
+    voided: Vec<Self>,
+}
+
+impl Visit {
+    /// What was wrong with this visit and those before; adds all their connections.
+    fn account(&self, label: &str, connections: &mut Tally) -> Vec<String> {
+        let mut failures = Vec::new();
+        for (visit, is_void) in self.voided.iter().map(|one| (one, true)).chain([(self, false)]) {
+            failures.extend(visit.failures.iter().map(|failure| format!("{label}: {failure}")));
+            let Some(last) = visit.open.last() else { continue };
+            connections.add(&last.tally);
+            failures.extend(unaccounted(label, &last.tally, last.made));
+            // In a void visit the machine kept nobody's time.
+            let never = |category: Category| {
+                (category.is_failure() || category == Category::Shed)
+                    && !(is_void && category == Category::Late)
+            };
+            failures.extend(ended(label, &last.tally, never));
+        }
+        failures
+    }
 }
 
 impl Target<'_> {
@@ -112,12 +134,14 @@ impl Target<'_> {
         notes: &mut Vec<String>,
     ) -> anyhow::Result<Visit> {
         let umpire = self.context.umpire;
+        let mut voided = Vec::new();
         loop {
             let watch = Watch::start()?;
             let visit = self.visit_once(&hold, churn.as_ref(), notes)?;
             if !umpire.voids(&watch.end()?) || !umpire.is_patient() {
-                return Ok(visit);
+                return Ok(Visit { voided, ..visit });
             }
+            voided.push(visit);
         }
     }
 
@@ -149,5 +173,34 @@ impl Target<'_> {
             visit.failures.push(format!("{error:#}"));
         }
         Ok(visit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lost_in_a_visit_that_was_made_again_is_lost() {
+        let visit = |ends: &[Category], failures: &[&str]| {
+            let mut open = Open { made: 3, ..Open::default() };
+            ends.iter().for_each(|&end| open.tally.count(end));
+            let failures = failures.iter().map(|&failure| failure.to_owned()).collect();
+            Visit { open: vec![open], failures, voided: Vec::new() }
+        };
+        use Category::{Late, Refused, Served};
+        let voided = vec![visit(&[Served, Late, Refused], &["ill"]), visit(&[Served], &[])];
+        let last = Visit { voided, ..visit(&[Served, Served, Late], &[]) };
+        let mut connections = Tally::default();
+        assert_eq!(
+            last.account("it", &mut connections),
+            [
+                "it: ill",
+                "it: 1 connections refused",
+                "it: 3 connections made, but 1 accounted for",
+                "it: 1 connections late",
+            ]
+        );
+        assert_eq!((connections.sum(), connections.of(Served)), (7, 4));
     }
 }

@@ -177,7 +177,7 @@ pub struct Row {
     pub after_us: Option<f64>,
     /// How evenly its workers were used.
     pub share: Share,
-    /// Every connection made, by how it ended; warm-up included.
+    /// Every connection made, by how it ended; those of the warm-up and of void rounds included.
     pub connections: Tally,
     /// Ratios to the baseline.
     pub ratios: Ratios,

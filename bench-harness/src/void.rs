@@ -4,7 +4,8 @@
 //! hardly time to breathe, if the host took processors away, or if a listen queue overflowed (then a
 //! client waits for a retransmission, a second and more, which looks like a tail and is none). Void
 //! rounds are counted, with the reason, and played again as long as few are void; a run of which more
-//! than a fifth is void measured its surroundings, and is a failure.
+//! than a fifth is void measured its surroundings, and is a failure. What is void are the figures: the
+//! connections of a void round stay in the account, and what was lost in it is lost.
 //!
 //! Everything here is in the orchestrator. [`Watch`] reads the kernel's counters around a round; the
 //! rest is pure. The counters are those of the whole network namespace: what else overflows a queue

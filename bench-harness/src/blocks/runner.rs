@@ -43,8 +43,12 @@ pub(super) struct Runner {
     /// Whether late requests are what is counted.
     may_be_late: bool,
     kills: Option<Kills>,
+    /// Those of void blocks, too, as is [`Self::made`].
     connections: Tally,
     made: u64,
+    /// The same without those that were late in a block that was played again: there the machine kept
+    /// nobody's time.
+    judged: Tally,
     /// Measured work by worker, in microseconds.
     busy_us: BTreeMap<u32, u64>,
     /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
@@ -106,10 +110,14 @@ impl Runner {
         played: Played,
         charge_us: f64,
     ) {
+        for void in &played.voided {
+            self.account(arrivals, void);
+            self.judged.add(&void.trace.connections.without(Category::Late));
+            self.failures.extend(void.failures.iter().cloned());
+        }
+        self.account(arrivals, &played);
+        self.judged.add(&played.trace.connections);
         let records = &played.trace.records;
-        self.made += played.trace.made;
-        self.connections.add(&played.trace.connections);
-        self.retried += played.trace.retried;
         self.lags.add(&played.trace);
         self.pss_kib.extend(played.pss_kib);
         for record in records {
@@ -147,13 +155,11 @@ impl Runner {
         }
         self.after_us.extend(played.after_us());
         self.lag_us = self.lag_us.into_iter().chain(played.lag_p99_us()).max_by(f64::total_cmp);
-        self.void += played.void;
+        self.void += u32::try_from(played.voided.len()).unwrap_or(u32::MAX);
+        self.void += u32::from(played.is_void);
         self.given = played.given;
         self.cycles += played.scaled.as_ref().map_or(0, |scaled| scaled.cycles);
         self.restarts += played.restarts.unwrap_or_default();
-        if let (Some(kills), Some(toll)) = (&mut self.kills, &played.toll) {
-            settle(toll, arrivals, &played, kills);
-        }
         if let Some(how) = part.fault.and_then(hung::word) {
             self.add_hung(how, arrivals, &played);
         }
@@ -172,6 +178,17 @@ impl Runner {
             }
         }
         self.failures.extend(played.failures);
+    }
+
+    /// Adds what became of every connection of a block.
+    fn account(&mut self, arrivals: &[Arrival], played: &Played) {
+        let trace = &played.trace;
+        self.made += trace.made;
+        self.retried += trace.retried;
+        self.connections.add(&trace.connections);
+        if let (Some(kills), Some(toll)) = (&mut self.kills, &played.toll) {
+            settle(toll, arrivals, played, kills);
+        }
     }
 
     /// Adds who waited for the worker that hung.
@@ -258,7 +275,7 @@ impl Runner {
             _ => category.is_failure(),
         };
         failures.extend(unaccounted(label, &self.connections, self.made));
-        failures.extend(ended(label, &self.connections, never));
+        failures.extend(ended(label, &self.judged, never));
         let unexplained = row.kills.and_then(|kills| kills.each).map_or(0, |each| each.unexplained);
         if unexplained > 0 {
             failures.push(format!(
@@ -371,10 +388,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_lost_in_a_block_that_was_played_again_is_lost() {
+        let open = open("uneven-work");
+        let part = &open.parts[0];
+        let arrivals =
+            part.shape(8, 2, std::time::Duration::from_secs(2)).unwrap().draw(1).unwrap();
+        let block = |ends: &[Category], failures: &[&str]| {
+            let mut block = played(&arrivals);
+            block.trace.made = 3;
+            ends.iter().for_each(|&end| block.trace.connections.count(end));
+            block.failures = failures.iter().map(|&failure| failure.to_owned()).collect();
+            block
+        };
+        use Category::{Late, Reset, Served};
+        let voided = vec![block(&[Served, Late, Reset], &[]), block(&[Served, Served], &["ill"])];
+        let last = Played { voided, ..block(&[Served, Served, Served], &[]) };
+        let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open);
+        runner.add(part, &arrivals, last, 50.0);
+        let row = runner.row(None, &mut rand::SeedableRng::seed_from_u64(1));
+        assert_eq!((row.void, row.connections.sum()), (2, 8));
+        // Who is late there may blame the machine; nobody else.
+        assert_eq!(
+            runner.failures(&row),
+            ["it: ill", "it: 9 connections made, but 8 accounted for", "it: 1 connections reset"]
+        );
+    }
+
+    #[test]
     fn what_may_not_be_makes_the_run_a_failure() {
         let check = |kills: Option<Kills>, categories: &[Category], expected: &[&str]| {
             let mut runner = Runner { label: "it".to_owned(), made: 3, ..Runner::default() };
             categories.iter().for_each(|&category| runner.connections.count(category));
+            runner.judged = runner.connections.clone();
             let row = Row { kills, ..Row::default() };
             assert_eq!(runner.failures(&row), expected, "{categories:?}");
         };

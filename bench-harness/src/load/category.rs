@@ -95,6 +95,14 @@ impl Tally {
         }
     }
 
+    /// All but those of this category.
+    #[must_use]
+    pub fn without(&self, category: Category) -> Self {
+        let mut rest = self.clone();
+        rest.0.remove(&category);
+        rest
+    }
+
     /// How many ended so.
     #[must_use]
     pub fn of(&self, category: Category) -> u64 {
@@ -188,5 +196,7 @@ mod tests {
         let mut sum = tally.clone();
         sum.add(&tally);
         assert_eq!((sum.sum(), sum.of(Category::Served), sum.failed()), (4, 2, 2));
+        let rest = sum.without(Category::Late).without(Category::Reset);
+        assert_eq!((rest.sum(), rest.of(Category::Late)), (2, 0));
     }
 }
