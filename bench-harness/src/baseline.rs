@@ -21,6 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::apps::conversation;
 use crate::cli::{Baseline, BaselineWorker, Runtime};
+use crate::kernel;
 use crate::process;
 
 /// What a worker prints once it is about to accept.
@@ -108,11 +109,7 @@ fn listen(arguments: &Baseline) -> anyhow::Result<TcpListener> {
 
 /// 4096, or what the kernel would cut it to.
 fn backlog() -> i32 {
-    std::fs::read_to_string("/proc/sys/net/core/somaxconn")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(4096)
-        .min(4096)
+    kernel::somaxconn().ok().and_then(|most| i32::try_from(most).ok()).unwrap_or(4096).min(4096)
 }
 
 /// This program again, with the listener as its standard input: no unsafe, no descriptor numbers.

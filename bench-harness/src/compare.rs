@@ -9,10 +9,11 @@ use crate::cautions;
 use crate::cli::{self, Runtime};
 use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
+use crate::kernel;
 use crate::lineup;
 use crate::process::Program;
 use crate::progress::Progress;
-use crate::report::machine::{self, Build, Machine, date};
+use crate::report::machine::{Build, Machine, date};
 use crate::report::{Report, SCHEMA, Scenario};
 use crate::scenario::spec::Spec;
 use crate::scenario::{self, Asked, Context};
@@ -109,7 +110,8 @@ fn failed(spec: &Spec, runtime: Runtime, error: &anyhow::Error) -> Scenario {
 
 /// The head of a report that begins now, with ratios to `against`: who, where, how, and no figures.
 pub(crate) fn head(arguments: &cli::Compare, against: &str) -> Report {
-    let (machine, build, load_average) = (Machine::this(), Build::this(), machine::load_average());
+    let (machine, build, load_average) =
+        (Machine::this(), Build::this(), kernel::load_average().ok());
     Report {
         schema: SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

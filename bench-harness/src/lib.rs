@@ -49,6 +49,7 @@ pub mod self_check;
 pub mod cgroup;
 pub mod clock;
 pub mod interrupt;
+pub mod kernel;
 pub mod limits;
 pub mod load;
 pub mod pin;

@@ -12,6 +12,7 @@ use crate::cli::Runtime;
 use crate::contestant::{Contestant, Launch};
 use crate::external::{host, offers};
 use crate::interrupt::Interrupt;
+use crate::kernel;
 use crate::load::protocol::{Answers, Target};
 use crate::process::{Guarded, Program};
 
@@ -24,6 +25,9 @@ const PORT_BASE: u16 = 18_000;
 
 /// Ports tried, from [`PORT_BASE`] on.
 const PORT_COUNT: u16 = 2_000;
+
+/// The first port that anybody may take.
+const UNPRIVILEGED: u16 = 1_024;
 
 /// One line of `serve --events`: a notice of the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,29 +306,34 @@ fn parse(line: &str) -> anyhow::Result<Notice> {
     serde_json::from_str(line).with_context(|| format!("{line:?} is no notice"))
 }
 
-/// A free loopback address outside the ephemeral range.
+/// A free loopback address outside the ephemeral range, if there is room.
 fn free_address() -> anyhow::Result<SocketAddrV4> {
-    let low = ephemeral_low();
-    let base =
-        if low > PORT_BASE + PORT_COUNT { PORT_BASE } else { low.saturating_sub(PORT_COUNT) };
+    // Linux's default if it cannot be read.
+    let base = base_beside(kernel::ephemeral_ports().unwrap_or((32_768, 60_999)));
     // Start where the last search did not: a server that just ended may still hold its port.
     let first = u16::try_from(std::process::id() % u32::from(PORT_COUNT)).unwrap_or(0);
     for step in 0..PORT_COUNT {
         let port = base + (first + step) % PORT_COUNT;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        if port >= 1024 && TcpListener::bind(address).is_ok() {
+        if TcpListener::bind(address).is_ok() {
             return Ok(address);
         }
     }
-    bail!("no free port between {base} and {}", base + PORT_COUNT)
+    bail!("no free port between {base} and {}", base + PORT_COUNT - 1)
 }
 
-/// The first port of `net.ipv4.ip_local_port_range`; Linux's default if it cannot be read.
-fn ephemeral_low() -> u16 {
-    std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
-        .ok()
-        .and_then(|text| text.split_whitespace().next()?.parse().ok())
-        .unwrap_or(32_768)
+/// The first of [`PORT_COUNT`] ports beside those that clients get, from `low` to `high`: below them, or
+/// above. Where clients get nearly all, they are the usual ones, and may meet a client's.
+fn base_beside((low, high): (u16, u16)) -> u16 {
+    if low >= PORT_BASE + PORT_COUNT || high < PORT_BASE {
+        PORT_BASE
+    } else if low >= UNPRIVILEGED + PORT_COUNT {
+        low - PORT_COUNT
+    } else if high <= u16::MAX - PORT_COUNT {
+        high + 1
+    } else {
+        PORT_BASE
+    }
 }
 
 #[cfg(test)]
@@ -352,7 +361,20 @@ mod tests {
     }
 
     #[test]
-    fn free_ports_lie_below_the_ephemeral_range() {
-        assert!(free_address().unwrap().port() < ephemeral_low());
+    fn ports_lie_beside_those_that_clients_get() {
+        for (clients, base) in [
+            ((32_768, 60_999), 18_000),
+            ((10_000, 65_535), 8_000),
+            ((20_000, 30_000), 18_000),
+            ((1_024, 30_000), 30_001),
+            ((1_024, 17_000), 18_000),
+            // Nowhere else is room.
+            ((1_024, 65_535), 18_000),
+        ] {
+            assert_eq!(base_beside(clients), base, "{clients:?}");
+        }
+        let port = free_address().unwrap().port();
+        let base = base_beside(kernel::ephemeral_ports().unwrap());
+        assert!((base..base + PORT_COUNT).contains(&port), "{port}");
     }
 }

@@ -6,122 +6,74 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::Context as _;
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::utsname::uname;
-use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use socket2::SockRef;
 
 use super::facts::Facts;
 use super::group::Listening;
 use crate::cgroup::Cgroups;
+use crate::kernel::{self, field, number};
 
 /// The facts of this machine, for a service of so many workers that is to listen on `listen`.
 #[must_use]
 pub fn at_this_machine(workers: u32, listen: Option<SocketAddr>) -> Facts {
     let mut facts = Facts { workers, listen, ..Facts::default() };
-    let mut unread = BTreeMap::new();
-    {
-        let mut note = |check: &'static str, error: anyhow::Error| {
-            unread.insert(check, format!("{error:#}"));
-        };
-        let mut read = |check, path: &str| {
-            let text = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"));
-            text.map_err(|error| note(check, error)).ok()
-        };
-        facts.somaxconn = read("backlog", "/proc/sys/net/core/somaxconn").and_then(|t| number(&t));
-        facts.ephemeral =
-            read("ports", "/proc/sys/net/ipv4/ip_local_port_range").and_then(|t| range(&t));
-        facts.load = read("load", "/proc/loadavg").and_then(|t| first(&t));
-        if let Some(status) = read("eBPF", "/proc/self/status") {
-            facts.capabilities =
-                field(&status, "CapEff").and_then(|t| u64::from_str_radix(t, 16).ok());
-            facts.filtered = field(&status, "Seccomp").is_some_and(|mode| mode != "0");
-        }
-        if let Some(online) = read("processors", "/sys/devices/system/cpu/online") {
-            facts.processors = affinity().map(|mine| (count(online.trim()), mine));
-        }
-        facts.paranoid =
-            read("tracing", "/proc/sys/kernel/perf_event_paranoid").and_then(|text| number(&text));
-        match Cgroups::of_this_process() {
-            Ok(groups) => {
-                facts.quota = groups.processors();
-                facts.memory = groups.memory();
-                facts.pids = groups.processes();
-            }
-            Err(error) => note("memory", error.into()),
-        }
-        match getrlimit(Resource::RLIMIT_NOFILE) {
-            Ok(limits) => facts.files = Some(limits),
-            Err(error) => note("open files", error.into()),
-        }
-        match uname() {
-            Ok(name) => facts.release = name.release().to_string_lossy().into_owned(),
-            Err(error) => note("kernel", error.into()),
-        }
-        if let Some(listen) = listen {
-            match who_listens(listen) {
-                Ok(listening) => facts.listening = listening,
-                Err(error) => note("listeners", error),
-            }
-        }
+    let mut look = Look::default();
+    facts.somaxconn = look.at("backlog", kernel::somaxconn());
+    facts.ephemeral = look.at("ports", kernel::ephemeral_ports());
+    facts.load = look.at("load", kernel::load_average());
+    if let Some(status) = look.at("eBPF", kernel::text("/proc/self/status")) {
+        facts.capabilities =
+            field(&status, "CapEff").and_then(|text| u64::from_str_radix(text, 16).ok());
+        facts.filtered = field(&status, "Seccomp").is_some_and(|mode| mode != "0");
     }
-    let migrates = fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req").ok();
+    let processors = look.at("processors", kernel::online());
+    let mine = look.at("processors", kernel::affinity().map_err(Into::into));
+    let count = |all: Vec<usize>| u32::try_from(all.len()).unwrap_or(u32::MAX);
+    facts.processors = processors.map(count).zip(mine.map(count));
+    let paranoid = look.at("tracing", kernel::sysctl("kernel.perf_event_paranoid"));
+    facts.paranoid = paranoid.and_then(|text| number(&text));
+    if let Some(groups) = look.at("memory", Cgroups::of_this_process().map_err(Into::into)) {
+        facts.quota = groups.processors();
+        facts.memory = groups.memory();
+        facts.pids = groups.processes();
+    }
+    facts.files = look.at("open files", kernel::open_files().map_err(Into::into));
+    if let Some(name) = look.at("kernel", uname().map_err(Into::into)) {
+        facts.release = name.release().to_string_lossy().into_owned();
+    }
+    if let Some(listen) = listen {
+        facts.listening = look.at("listeners", who_listens(listen)).unwrap_or_default();
+    }
+    // Absent in older kernels.
+    let migrates = kernel::sysctl("net.ipv4.tcp_migrate_req").ok();
     facts.migrates = migrates.and_then(|text| number::<u8>(&text)).map(|value| value != 0);
     facts.tracefs = Path::new("/sys/kernel/tracing/events/raw_syscalls/sys_enter/id").is_file()
         || Path::new("/sys/kernel/debug/tracing/events/raw_syscalls/sys_enter/id").is_file();
-    facts.unread = unread;
+    facts.unread = look.unread;
     facts
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    text.trim().parse().ok()
+/// Keeps what could not be read, and why.
+#[derive(Default)]
+struct Look {
+    unread: BTreeMap<&'static str, String>,
 }
 
-fn first(text: &str) -> Option<f64> {
-    number(text.split(' ').next()?)
-}
-
-fn range(text: &str) -> Option<(u16, u16)> {
-    let mut words = text.split_whitespace();
-    Some((number(words.next()?)?, number(words.next()?)?))
-}
-
-/// The value of a line `Name:\tvalue`.
-fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
-/// How many processors a list like `0-3,8` has.
-fn count(list: &str) -> u32 {
-    let part = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(number::<u32>(last)?.checked_sub(number::<u32>(first)?)? + 1)
-    };
-    list.split(',').filter_map(part).sum()
-}
-
-/// How many processors this thread may run on.
-fn affinity() -> Option<u32> {
-    let set = sched_getaffinity(Pid::from_raw(0)).ok()?;
-    let mine = (0..CpuSet::count()).filter(|&cpu| set.is_set(cpu) == Ok(true)).count();
-    u32::try_from(mine).ok()
+impl Look {
+    fn at<T>(&mut self, check: &'static str, seen: anyhow::Result<T>) -> Option<T> {
+        seen.map_err(|error| self.unread.insert(check, format!("{error:#}"))).ok()
+    }
 }
 
 /// The sockets that listen where a service on `listen` would.
 fn who_listens(listen: SocketAddr) -> anyhow::Result<Vec<Listening>> {
     let mut found = Vec::new();
-    for (table, needed) in [("/proc/net/tcp", true), ("/proc/net/tcp6", false)] {
-        match fs::read_to_string(table) {
-            Ok(text) => found.extend(text.lines().filter_map(listening)),
-            Err(error) if needed => {
-                return Err(error).with_context(|| format!("{table} cannot be read"));
-            }
-            // A kernel without IPv6 has none.
-            Err(_) => {}
-        }
-    }
+    found.extend(kernel::text("/proc/net/tcp")?.lines().filter_map(listening));
+    // A kernel without IPv6 has none.
+    let version_6 = kernel::text("/proc/net/tcp6").unwrap_or_default();
+    found.extend(version_6.lines().filter_map(listening));
     found.retain(|(address, _)| meets(*address, listen));
     let mut sockets: Vec<Listening> = found.into_iter().map(|(_, socket)| socket).collect();
     find_holders(&mut sockets)?;
@@ -207,10 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_of_the_kernel_are_read() {
-        assert_eq!(count("0-2,8"), 4);
-        assert_eq!(range("32768\t60999\n"), Some((32_768, 60_999)));
-        assert_eq!(field("Name:\tx\nCapEff:\t0a\n", "CapEff"), Some("0a"));
+    fn sockets_are_found_in_the_texts_of_the_kernel() {
         assert_eq!(socket_of("socket:[77]"), Some(77));
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000    33 \
                     0 4711 1 0000000000000000 100 0 0 10 0";

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::latency::to_f64;
 pub use date::date;
-pub use probe::load_average;
 
 /// The machine, as far as a reader needs it to judge the figures. What is absent was not known.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
