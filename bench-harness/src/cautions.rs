@@ -350,8 +350,11 @@ mod tests {
             "One request in a hundred was sent later than intended by more than: a 1.2 ms.",
         );
         let latency = Latency { samples: 3_000, p99_us: Some(1.0), ..Latency::default() };
-        let few =
-            Row { latency, tails: vec![Tail { beyond: 29, ..Tail::new("x p99") }], ..row("a") };
+        let few = Row {
+            latency,
+            tails: vec![Tail { beyond: 29, ..Tail::new("x p99", false) }],
+            ..row("a")
+        };
         check(&seen(scenario(vec![few])), "Fewer than 30 samples lie beyond: a p99.9 and x p99.");
     }
 

@@ -235,6 +235,9 @@ pub struct Row {
     pub pss_kib: Option<f64>,
 }
 
+/// The ideal for work that burns CPU, in words.
+pub const SHARED_CORES: &str = "evenly shared cores";
+
 /// What figures were made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
@@ -267,11 +270,14 @@ pub struct Moment {
     pub done: Option<String>,
 }
 
-/// One percentile over that of the ideal central queue.
+/// One percentile over that of the ideal: a central queue, or cores that are shared evenly.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tail {
     /// Which: work, load, percentile.
     pub figure: String,
+    /// Whether the ideal is that all requests share the cores evenly (work that burns CPU).
+    #[serde(default)]
+    pub shared: bool,
     /// By trace; traces with too few samples are left out.
     pub over_ideal: Vec<f64>,
     /// The fewest samples that lay beyond it in a trace.
@@ -279,10 +285,16 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// A figure without samples.
+    /// A figure without samples, whose ideal is that all share the cores (`shared`) or a central queue.
     #[must_use]
-    pub fn new(figure: &str) -> Self {
-        Self { figure: figure.to_owned(), over_ideal: Vec::new(), beyond: u64::MAX }
+    pub fn new(figure: &str, shared: bool) -> Self {
+        Self { figure: figure.to_owned(), shared, over_ideal: Vec::new(), beyond: u64::MAX }
+    }
+
+    /// The ideal, in words.
+    #[must_use]
+    pub fn ideal(&self) -> &'static str {
+        if self.shared { SHARED_CORES } else { "the ideal queue" }
     }
 
     /// Adds what a trace gave.

@@ -34,6 +34,7 @@ fn ratio(value: f64, low: f64, high: f64) -> Option<Ratio> {
 fn tail() -> Row {
     let tail = |figure: &str, over_ideal: &[f64], beyond| Tail {
         figure: figure.to_owned(),
+        shared: figure.starts_with("spin"),
         over_ideal: over_ideal.to_vec(),
         beyond,
     };
@@ -44,6 +45,7 @@ fn tail() -> Row {
             tail("exp 0.9 p99", &[1.03], 250),
             tail("bim 0.7 short p99", &[2.5, 12.25], 310),
             tail("bim 0.7 p99.9", &[], 29),
+            tail("spin 0.5 p99", &[1.5], 250),
         ],
         void: 2,
         after_us: Some(71.0),

@@ -134,9 +134,8 @@ impl Runner {
             self.samples.chunks.push(waited.collect());
         }
         let ideals = Ideals::of(arrivals, &played.trace, charge_us, self.workers, self.cores);
-        let ideal_ns = ideals.sharing_ns.as_ref().unwrap_or(&ideals.queue_ns);
         for figure in &part.figures {
-            tails::add(&mut self.tails, figure, arrivals, records, ideal_ns, warm);
+            tails::add(&mut self.tails, figure, arrivals, records, &ideals, warm);
         }
         if self.of_one_kind {
             let served = |record: &&Record| record.category == Category::Served;

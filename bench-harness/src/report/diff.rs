@@ -166,6 +166,7 @@ fn title(scenario: &Scenario) -> String {
 
 /// The figures that both have, figure by figure.
 fn part(old: &Scenario, new: &Scenario, against: &str, unmatched: &mut Vec<String>) -> Part {
+    let against = old.against.as_deref().unwrap_or(against);
     let (before, after) = (figures::of(old, against), figures::of(new, against));
     let changes = before.iter().filter_map(|old| {
         let new = after.iter().find(|new| new.is_same_as(old))?;

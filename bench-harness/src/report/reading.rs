@@ -1,7 +1,7 @@
 //! A reading of the figures in plain words; every sentence is derived from one of them.
 
 use super::text::{per, thousands};
-use super::{Hung, Report, Row, Scenario, Tail};
+use super::{Hung, Report, Row, SHARED_CORES, Scenario};
 use crate::contestant::BASELINE;
 use crate::measure::ratio::{Ratio, Verdict};
 
@@ -44,9 +44,7 @@ fn of_scenario(scenario: &Scenario, against: &str) -> Vec<Reading> {
         if let Some(ratio) = row.ratios.cpu_server {
             said.extend(cost(ratio, &scenario.unit, against));
         }
-        if let Some(ideal) = row.ideal.as_ref().and_then(|ideal| ideal.p99) {
-            said.push(format!("p99 {ideal:.2} times that of an ideal central queue"));
-        }
+        said.extend(over_ideal(row));
         said.extend(worst_tail(row));
         said.extend(row.hung.iter().map(waited));
         if let Some(sentence) = skew(row) {
@@ -79,12 +77,21 @@ fn cost(ratio: Ratio, unit: &str, against: &str) -> Option<String> {
     })
 }
 
+/// The tail over that of its ideal: of work that burns CPU cores that are shared, else a central queue.
+fn over_ideal(row: &Row) -> Option<String> {
+    let (ideal, what) = match &row.sharing {
+        Some(sharing) => (sharing, SHARED_CORES),
+        None => (row.ideal.as_ref()?, "an ideal central queue"),
+    };
+    Some(format!("p99 {:.2} times that of {what}", ideal.p99?))
+}
+
 /// The worst of all tails.
 fn worst_tail(row: &Row) -> Option<String> {
-    let worst = |tail: &Tail| Some((tail.worst()?, tail.figure.clone()));
-    let tails = row.tails.iter().filter_map(worst);
-    let (worst, figure) = tails.max_by(|one, other| one.0.total_cmp(&other.0))?;
-    Some(format!("at worst {worst:.2} times an ideal central queue ({figure})"))
+    let tails = row.tails.iter().filter_map(|tail| Some((tail.worst()?, tail)));
+    let (worst, tail) = tails.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    let what = if tail.shared { SHARED_CORES } else { "an ideal central queue" };
+    Some(format!("at worst {worst:.2} times that of {what} ({})", tail.figure))
 }
 
 /// Who waited for a hung worker without need.
@@ -123,6 +130,30 @@ fn killed(row: &Row) -> Option<String> {
 mod tests {
     use super::*;
     use crate::measure::ratio::Interval;
+    use crate::report::{Ideal, Tail};
+
+    #[test]
+    fn work_that_burns_cpu_is_read_against_shared_cores() {
+        let p99 = |p99| Some(Ideal { p99: Some(p99), ..Ideal::default() });
+        let tail = |shared| vec![Tail { over_ideal: vec![2.5], ..Tail::new("short p99", shared) }];
+        let waits = Row { ideal: p99(1.5), tails: tail(false), ..Row::default() };
+        let burns = Row { sharing: p99(2.0), tails: tail(true), ..waits.clone() };
+        let said = |row| (over_ideal(row).unwrap(), worst_tail(row).unwrap());
+        assert_eq!(
+            said(&waits),
+            (
+                "p99 1.50 times that of an ideal central queue".to_owned(),
+                "at worst 2.50 times that of an ideal central queue (short p99)".to_owned()
+            )
+        );
+        assert_eq!(
+            said(&burns),
+            (
+                "p99 2.00 times that of evenly shared cores".to_owned(),
+                "at worst 2.50 times that of evenly shared cores (short p99)".to_owned()
+            )
+        );
+    }
 
     #[test]
     fn only_what_was_seen_is_said() {

@@ -2,7 +2,7 @@
 
 use crate::measure::latency::to_f64;
 use crate::measure::ratio::{Interval, Ratio, median};
-use crate::report::{Row, Scenario, Tail};
+use crate::report::{Row, SHARED_CORES, Scenario, Tail};
 
 /// With fewer traces their range is no interval.
 const TRACES_MIN: usize = 3;
@@ -56,8 +56,13 @@ fn of_row(row: &Row, unit: &str, against: &str) -> Vec<(String, Ratio)> {
         add("99th percentile over that of the ideal queue".to_owned(), ideal.p99.map(bare));
         add("99.9th percentile over that of the ideal queue".to_owned(), ideal.p999.map(bare));
     }
+    if let Some(sharing) = &row.sharing {
+        add(format!("median over that of {SHARED_CORES}"), sharing.p50.map(bare));
+        add(format!("99th percentile over that of {SHARED_CORES}"), sharing.p99.map(bare));
+        add(format!("99.9th percentile over that of {SHARED_CORES}"), sharing.p999.map(bare));
+    }
     for tail in &row.tails {
-        add(format!("{} over that of the ideal queue, by trace", tail.figure), over_traces(tail));
+        add(format!("{} over that of {}, by trace", tail.figure, tail.ideal()), over_traces(tail));
     }
     for hung in &row.hung {
         let name = format!("requests delayed beside a worker {}", hung.how);

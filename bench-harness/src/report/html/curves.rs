@@ -5,7 +5,7 @@ use maud::html;
 use super::axis::{Axis, nines};
 use super::draw::{Drawing, Frame, latency, legend, line, mark, plain};
 use super::look::Looks;
-use crate::report::{Row, Scenario};
+use crate::report::{Row, SHARED_CORES, Scenario};
 
 /// More lines than this in one drawing, and nobody can follow one.
 const LINES: usize = 6;
@@ -29,7 +29,7 @@ struct Ideal {
 
 const IDEALS: [Ideal; 2] = [
     Ideal { name: "the ideal queue", class: "ideal", of: |row| &row.ideal_curve },
-    Ideal { name: "shared cores", class: "sharing", of: |row| &row.sharing_curve },
+    Ideal { name: SHARED_CORES, class: "sharing", of: |row| &row.sharing_curve },
 ];
 
 /// The drawings of a scenario; none without curves.

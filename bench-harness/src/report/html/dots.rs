@@ -66,8 +66,8 @@ pub fn to_the_ideal(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
         ("Short requests: percentiles over those of the ideal queue", |row| {
             row.ideal_short.as_ref()
         }),
-        ("Percentiles over those of shared cores", |row| row.sharing.as_ref()),
-        ("Short requests: percentiles over those of shared cores", |row| {
+        ("Percentiles over those of evenly shared cores", |row| row.sharing.as_ref()),
+        ("Short requests: percentiles over those of evenly shared cores", |row| {
             row.sharing_short.as_ref()
         }),
     ];
@@ -91,13 +91,13 @@ fn percentiles<'a>(row: &'a Row, ideal: &Ideal) -> Option<Dots<'a>> {
 /// What every trace gave.
 fn by_trace(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
     let mut drawings = Vec::new();
-    let mut figures: Vec<&str> = Vec::new();
+    let mut figures: Vec<(&str, &str)> = Vec::new();
     for tail in scenario.rows.iter().flat_map(|row| &row.tails) {
-        if !figures.contains(&&*tail.figure) {
-            figures.push(&tail.figure);
+        if !figures.iter().any(|(name, _)| *name == tail.figure) {
+            figures.push((&tail.figure, tail.ideal()));
         }
     }
-    for name in figures {
+    for (name, ideal) in figures {
         let traces = scenario.rows.iter().filter_map(|row| {
             let tail = row.tails.iter().find(|tail| tail.figure == name)?;
             let (middle, worst) = (median(&mut tail.over_ideal.clone())?, tail.worst()?);
@@ -108,7 +108,7 @@ fn by_trace(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
                 span: ends(&tail.over_ideal),
             })
         });
-        let caption = format!("{name} over that of the ideal queue, by trace");
+        let caption = format!("{name} over that of {ideal}, by trace");
         drawings.extend(draw(caption, &traces.collect::<Vec<_>>(), looks, None));
     }
     drawings

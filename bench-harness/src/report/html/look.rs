@@ -40,9 +40,12 @@ impl Looks {
     pub fn of(reports: &[Report]) -> Self {
         let mut labels: Vec<String> = Vec::new();
         for report in reports {
-            for row in report.scenarios.iter().flat_map(|scenario| &scenario.rows) {
-                if row.contestant != report.against && !labels.contains(&row.contestant) {
-                    labels.push(row.contestant.clone());
+            for scenario in &report.scenarios {
+                let against = scenario.against.as_ref().unwrap_or(&report.against);
+                for row in scenario.rows.iter().filter(|row| row.contestant != *against) {
+                    if !labels.contains(&row.contestant) {
+                        labels.push(row.contestant.clone());
+                    }
                 }
             }
         }

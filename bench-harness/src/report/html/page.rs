@@ -26,7 +26,8 @@ const METHOD: [&str; 6] = [
      counts from the moment at which a request was due: whoever stalls cannot hide it. In closed loop each client waits \
      for its answer; such figures are for cost.",
     "The ideal queue is simulated on the same trace: one queue, first come first served, with the work that the \
-     server measured.",
+     server measured. For work that burns CPU there is another ideal: all requests that are there share the cores \
+     evenly.",
     "A percentile is shown where at least 30 samples lie beyond it.",
     "Every connection is in one category, and they sum up to those that were made.",
     "Server, client and all else share one machine and its loopback: ratios carry further than times, and no figure \
@@ -139,6 +140,7 @@ fn part(scenario: &Scenario, against: &str, anchor: &str, looks: &Looks) -> Mark
     let skipped =
         scenario.rows.iter().filter_map(|row| Some((&row.contestant, row.skipped.as_ref()?)));
     let grids = grids(scenario, against);
+    let against = scenario.against.as_deref().unwrap_or(against);
     let drawings: Vec<Drawing> = [
         curves::drawings(scenario, looks),
         dots::to_the_ideal(scenario, looks),
