@@ -141,7 +141,8 @@ pub struct Row {
     pub skipped: Option<String>,
     /// Units per second, median over rounds; absent in open loop, where the trace decides it.
     pub throughput: Option<f64>,
-    /// From connect to end-of-file, from send to last byte, or from the intended time.
+    /// From connect to end-of-file, from send to last byte, or from the intended time. Who was not
+    /// answered in time and was given up counts with the time waited; other failures have no latency.
     pub latency: Latency,
     /// The same of requests whose work is not above the mean: those that wait behind the long ones.
     #[serde(default)]
@@ -241,18 +242,12 @@ pub const SHARED_CORES: &str = "evenly shared cores";
 /// What figures were made of.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
-    /// Latencies in nanoseconds, by chunk of the trace; who was not served counts as
-    /// [`NEVER_NS`](Self::NEVER_NS).
+    /// Latencies in nanoseconds, by chunk of the trace; who was not served waits for ever.
     pub chunks: Vec<Vec<u64>>,
     /// CPU of the server's processes per unit, in microseconds, by round.
     pub cpu_server_us: Vec<f64>,
     /// The busiest worker over the mean, by round.
     pub max_over_mean: Vec<f64>,
-}
-
-impl Samples {
-    /// A minute: longer than the client waits for an answer.
-    pub const NEVER_NS: u64 = 60_000_000_000;
 }
 
 /// A stretch of a run with faults.

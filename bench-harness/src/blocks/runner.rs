@@ -127,21 +127,15 @@ impl Runner {
         }
         let warm = records.len() / WARM_UP;
         for chunk in records[warm..].chunks(CHUNK) {
-            let waited = chunk.iter().map(|record| match record.category {
-                Category::Served => record.latency_us * 1_000,
-                _ => Samples::NEVER_NS,
-            });
-            self.samples.chunks.push(waited.collect());
+            self.samples.chunks.push(chunk.iter().map(Record::waited_ns).collect());
         }
         let ideals = Ideals::of(arrivals, &played.trace, charge_us, self.workers, self.cores);
         for figure in &part.figures {
             tails::add(&mut self.tails, figure, arrivals, records, &ideals, warm);
         }
         if self.of_one_kind {
-            let served = |record: &&Record| record.category == Category::Served;
             for chunk in records[warm..].chunks(CHUNK) {
-                let latencies = chunk.iter().filter(served).map(|one| one.latency_us * 1000);
-                self.chunks.push(latencies.collect());
+                self.chunks.push(chunk.iter().filter_map(Record::latency_ns).collect());
             }
             self.figures.add(arrivals, &played.trace, &ideals);
             if let Some(used) = &played.used {
@@ -359,6 +353,21 @@ mod tests {
         }
         let row = Row::default();
         assert_eq!(runner.failures(&row), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_quick_reset_is_no_short_latency() {
+        let open = open("tail");
+        let part = &open.parts[0];
+        let arrivals = part.shape(8, 2, part.length(None).unwrap()).unwrap().draw(1).unwrap();
+        let mut played = played(&arrivals);
+        for record in played.trace.records.iter_mut().step_by(20) {
+            (record.category, record.latency_us) = (Category::Reset, 10);
+        }
+        let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open);
+        runner.add(part, &arrivals, played, 50.0);
+        assert!(runner.tails[0].over_ideal[0] > 1_000.0, "{:?}", runner.tails);
+        assert!(!runner.tails[0].shared);
     }
 
     #[test]

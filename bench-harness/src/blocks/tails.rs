@@ -23,7 +23,7 @@ pub(super) fn add(
     let measured = arrivals.iter().zip(records).zip(ideal_ns).skip(warm);
     let (mut own, mut best): (Vec<u64>, Vec<u64>) = measured
         .filter(|((arrival, _), _)| counts(arrival))
-        .map(|((_, record), &ideal)| (record.latency_us * 1_000, ideal))
+        .map(|((_, record), &ideal)| (record.waited_ns(), ideal))
         .unzip();
     let ratio = percentile(&mut own, figure.quantile)
         .zip(percentile(&mut best, figure.quantile))

@@ -21,6 +21,28 @@ pub const WARM_UP: usize = 10;
 /// A slowdown of 1 as a histogram counts it: three digits behind the point.
 const ONE: u64 = 1_000;
 
+impl Record {
+    /// Longer than any answer is waited for: a minute.
+    pub const NEVER_NS: u64 = 60_000_000_000;
+
+    /// Its latency, in nanoseconds: of who was answered, and of who was given up as late, who waited so
+    /// long at least. Who was refused or reset has none.
+    #[must_use]
+    pub fn latency_ns(&self) -> Option<u64> {
+        let waited = matches!(self.category, Category::Served | Category::Late);
+        waited.then_some(self.latency_us * 1_000)
+    }
+
+    /// How long somebody waited who wants an answer: who got none waits for ever ([`Self::NEVER_NS`]).
+    #[must_use]
+    pub fn waited_ns(&self) -> u64 {
+        match self.category {
+            Category::Served => self.latency_us * 1_000,
+            _ => Self::NEVER_NS,
+        }
+    }
+}
+
 /// Percentiles of latency over own work; `None` where too few samples lie beyond.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Slowdown {
@@ -101,8 +123,8 @@ impl Figures {
                 if let Some(sharing_ns) = &ideals.sharing_ns {
                     class.sharing.add(sharing_ns[index]);
                 }
-                if record.category == Category::Served {
-                    class.own.add(record.latency_us * 1_000);
+                if let Some(latency_ns) = record.latency_ns() {
+                    class.own.add(latency_ns);
                 }
             }
             let own_us = record.service_us.filter(|&own| own > 0);
@@ -211,6 +233,22 @@ mod tests {
         assert!((p99(&row.sharing_short) - 2.0).abs() < 0.01);
         // One queue lets the short ones wait behind the long ones.
         assert!(p99(&row.ideal_short) < 0.5, "{:?}", row.ideal_short);
+    }
+
+    #[test]
+    fn whoever_is_given_up_as_late_is_in_the_tail() {
+        let work = Work::Constant(Duration::from_millis(1));
+        let arrivals = Shape::poisson(1_000.0, work, Duration::from_secs(10)).draw(1).unwrap();
+        let (mut trace, ideals) = played(&arrivals, |ideals| ideals.queue_ns.clone());
+        for record in trace.records.iter_mut().step_by(50) {
+            (record.category, record.latency_us) = (Category::Late, 10_000_000);
+        }
+        let mut figures = Figures::default();
+        figures.add(&arrivals, &trace, &ideals);
+        let mut row = Row::default();
+        figures.fill(&mut row, false);
+        assert!(row.latency.p99_us.unwrap() > 9_900_000.0, "{:?}", row.latency);
+        assert!(row.latency.p50_us.unwrap() < 10_000.0, "{:?}", row.latency);
     }
 
     #[test]
