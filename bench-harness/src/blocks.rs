@@ -10,7 +10,7 @@ mod tails;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
@@ -135,6 +135,11 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
 /// The trace of a block; a handler that is to hang is in it.
 fn draw(part: &Part, workers: u32, length: Duration, seed: u64) -> anyhow::Result<Vec<Arrival>> {
     let mut arrivals = part.shape(workers, scenario::cores(), length)?.draw(seed)?;
+    ensure!(
+        !arrivals.is_empty(),
+        "no request is due within {} s: ask for longer blocks (--seconds), a higher rate or smaller bursts",
+        length.as_secs_f64()
+    );
     if let Some(Fault::Loop { for_ms }) = part.fault {
         hung::insert(&mut arrivals, length / 5, Duration::from_millis(for_ms.get().into()));
     }
@@ -191,6 +196,17 @@ mod tests {
             assert!((length + PER_BLOCK) * blocks * seen <= seconds(budget));
         }
         assert_eq!(fit(seconds(1), 3, NonZeroU32::new(7)), (7, BLOCK_GIVEN));
+    }
+
+    #[test]
+    fn a_block_without_requests_is_an_error_and_no_figure() {
+        let spec = builtin::find("connection-storm").unwrap();
+        let Engine::Open(open) = &spec.engine else { panic!("{spec:?}") };
+        // A burst comes every half second.
+        let draw = |ms| draw(&open.parts[0], 8, Duration::from_millis(ms), 1);
+        assert_eq!(draw(600).unwrap().len(), 400);
+        let error = draw(400).unwrap_err().to_string();
+        assert!(error.starts_with("no request is due within 0.4 s: ask for longer"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::load::Url;
 use crate::recommend::Recommend;
 use crate::record::Record;
 use crate::scenario::builtin;
-use crate::scenario::spec::Spec;
+use crate::scenario::spec::{CONNECTIONS_MAX, Spec};
 
 /// Runs the Forkherd strategies head to head: what each costs, whom it lets wait, what it loses.
 #[derive(Debug, Parser)]
@@ -87,7 +87,7 @@ pub struct Compare {
     pub against: Option<String>,
     /// Clients of the closed-loop scenarios: connections outstanding, or kept open.
     /// [default: the scenario's own]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clients)]
     pub clients: Option<NonZeroU32>,
     /// What each worker runs, in scenarios that can run on both. [default: the scenario's own]
     #[arg(long, value_enum)]
@@ -238,6 +238,14 @@ fn workers(text: &str) -> Result<NonZeroU32, String> {
         .ok_or_else(|| format!("ask for 1 to {SLOTS_LIMIT}"))
 }
 
+/// A number of clients, refused in words that say what is wanted.
+fn clients(text: &str) -> Result<NonZeroU32, String> {
+    let number = text.parse().ok().and_then(NonZeroU32::new);
+    number
+        .filter(|number| number.get() <= CONNECTIONS_MAX)
+        .ok_or_else(|| format!("ask for 1 to {CONNECTIONS_MAX}"))
+}
+
 /// Arguments of `doctor`.
 #[derive(Args, Clone, Debug)]
 pub struct Doctor {
@@ -314,7 +322,7 @@ pub struct Load {
     #[arg(long, value_name = "URL")]
     pub url: Option<Url>,
     /// Requests outstanding in a closed loop; connections, where they are kept.
-    #[arg(long, value_name = "N", default_value = "16", requires = "url")]
+    #[arg(long, value_name = "N", default_value = "16", requires = "url", value_parser = clients)]
     pub clients: NonZeroU32,
     /// How long.
     #[arg(long, value_name = "S", default_value = "10", requires = "url")]
@@ -475,6 +483,7 @@ mod tests {
     #[test]
     fn usage_errors_say_what_is_wanted() {
         assert!(error_of("x compare --workers 0").contains("--workers"));
+        assert!(error_of("x compare --clients 4294967295").contains("1 to 100000"));
         assert!(error_of("x serve --strategy prefork --app cgi").contains("files:DIR"));
         assert!(error_of("x serve --strategy prefork --listen here").contains("--listen"));
         assert!(error_of("x serve").contains("--strategy"));

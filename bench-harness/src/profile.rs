@@ -22,6 +22,10 @@ pub const LOAD: f64 = 0.7;
 /// short run would mean anything.
 const LOAD_MAX: f64 = 0.95;
 
+/// More requests that wait on event loops at the same time than this are not played: each has a connection,
+/// and the client has one limit of open files for all.
+const AT_ONCE_MAX: f64 = 10_000.0;
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,7 +207,7 @@ impl Profile {
     /// Requests that are served at the same time if nobody has to wait: lanes of all workers.
     #[must_use]
     pub fn lanes(&self) -> u32 {
-        self.workers.get() * self.runtime.lanes()
+        self.workers.get().saturating_mul(self.runtime.lanes())
     }
 
     /// Requests per second.
@@ -261,6 +265,14 @@ impl Profile {
                 self.rate(),
                 self.work.mean_us(),
                 self.lanes(),
+            ));
+        }
+        if busy > AT_ONCE_MAX {
+            return Err(format!(
+                "{:.0} requests per second of {:.0} µs are {busy:.0} at the same time: a lower rate or less \
+                 work ({AT_ONCE_MAX} at most)",
+                self.rate(),
+                self.work.mean_us(),
             ));
         }
         if self.connections != Connections::Short && self.runtime.is_one_at_a_time() {
@@ -371,6 +383,11 @@ mod tests {
         check(|profile| profile.work.cpu = 1.5, "work.cpu = 1.5");
         check(|profile| profile.connections = Connections::LongLived, "use tokio");
         check(|profile| profile.runtime = "threads:99".parse().unwrap(), "792 lanes");
+        check(|profile| profile.runtime = "threads:536870912".parse().unwrap(), "lanes: at most");
+        let endless = |profile: &mut Profile| {
+            (profile.runtime, profile.rate) = (RuntimeKind::Tokio, Some(1e300));
+        };
+        check(endless, "at the same time: a lower rate");
         let falling = |profile: &mut Profile| {
             profile.work.mean_us = None;
             profile.work.quantiles_us = Quantiles::new(vec![(1.0, 9.0), (2.0, 5.0)]);

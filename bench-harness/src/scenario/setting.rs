@@ -112,8 +112,8 @@ impl Part {
                 milliseconds(*mean),
                 milliseconds(*max)
             ),
-            Work::Quantiles(quantiles) => {
-                let mean = Duration::from_secs_f64(quantiles.mean_us() / 1e6);
+            Work::Quantiles(_) => {
+                let mean = self.work.mean().unwrap_or_default();
                 format!("between given quantiles, with mean {}", milliseconds(mean))
             }
             Work::Recorded(path) => format!("as in {}", path.display()),

@@ -13,14 +13,15 @@ use serde::Deserialize;
 use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::load::protocol::{Beside, Connections, Pace};
+use crate::trace::arrivals::RATE_MAX;
 use crate::trace::{Arrivals, Handler, Shape, Work};
 use crate::void::Rules;
 
 /// Twice what the workers can do: a block must end.
 const LOAD_MAX: f64 = 2.0;
 
-/// Five times what one load process can send.
-const RATE_MAX: f64 = 100_000.0;
+/// More connections than one load process can have open.
+pub(crate) const CONNECTIONS_MAX: u32 = 100_000;
 
 /// A scenario.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -240,7 +241,8 @@ impl Spec {
             Engine::Closed(_) if self.budget.is_none() => {
                 Err("budget: a closed loop needs one, for it has no length".to_owned())
             }
-            Engine::Closed(_) | Engine::Held(_) => Ok(()),
+            Engine::Closed(closed) => few("engine.closed.clients", closed.clients.get().into()),
+            Engine::Held(held) => few("engine.held.connections", held.connections.get().into()),
             Engine::Open(open) => open.check(self.budget.is_some()),
         }
     }
@@ -348,6 +350,15 @@ impl Part {
         {
             return Err("connections.kept.share: above 0, and 1 at most".to_owned());
         }
+        let Beside { idle, silent, slow } = self.beside;
+        let beside = u64::from(idle) + u64::from(silent) + u64::from(slow);
+        few("beside", beside)?;
+        if let Connections::Kept(kept) = self.connections {
+            few("connections.kept.number", kept.number.get().into())?;
+        }
+        if let Pace::Closed { clients, .. } = self.pace {
+            few("pace.closed.clients", clients.get().into())?;
+        }
         if self.figures.iter().any(|figure| !(0.0..1.0).contains(&figure.quantile)) {
             return Err("figures: a quantile is below 1, as 0.99".to_owned());
         }
@@ -405,6 +416,14 @@ impl Part {
         let own = self.length_s.map(|s| Duration::from_secs(s.get().into()));
         asked.or(own).map(|length| length.max(self.shortest()))
     }
+}
+
+/// Whether so many connections can be open at a time.
+fn few(what: &str, connections: u64) -> Result<(), String> {
+    if connections <= CONNECTIONS_MAX.into() {
+        return Ok(());
+    }
+    Err(format!("{what}: {connections} connections, and {CONNECTIONS_MAX} at most can be open"))
 }
 
 /// `:LINE:COLUMN` of a byte of `text`.
@@ -482,6 +501,11 @@ fault = { stop = { for_ms = 1000 } }
         check("[\"tokio\"]", "[]", "mine.toml: runtimes: name one at least");
         check("\"mine\"", "\"Mine\"", "mine.toml: name: use small letters");
         check("0.5", "-0.5", "mine.toml: part 1, rate: a load is above 0, and 2 at most");
+        check(
+            "length_s",
+            "beside = { idle = 4294967295, silent = 1 }\nlength_s",
+            "mine.toml: part 1, beside: 4294967296 connections, and 100000 at most can be open",
+        );
         check("length_s = 5\n", "", "mine.toml: part 1, length_s: give one, or a budget");
         check(
             "1000 }\nlength",

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::recorded;
 
+/// More arrivals per second than this are not drawn: five times what one load process can send.
+pub const RATE_MAX: f64 = 100_000.0;
+
 /// How requests come, whatever their rate.
 ///
 /// In a scenario file: `arrivals = "poisson"`, `"constant"`, `{ bursts = 50 }` or
@@ -43,7 +46,7 @@ impl Arrivals {
     /// may go on beyond.
     ///
     /// # Errors
-    /// `per_second` is not positive, or the record cannot be read.
+    /// `per_second` is not positive, or more than [`RATE_MAX`]; or the record cannot be read.
     pub(super) fn draw(
         &self,
         per_second: f64,
@@ -56,6 +59,10 @@ impl Arrivals {
         ensure!(
             per_second.is_finite() && per_second > 0.0,
             "{per_second} arrivals per second cannot be drawn; give a rate above 0"
+        );
+        ensure!(
+            per_second <= RATE_MAX,
+            "more than {RATE_MAX} arrivals per second cannot be sent; give a lower rate or more work each"
         );
         let at_once = if let Self::Bursts(size) = self { size.get() } else { 1 };
         let mean_gap = f64::from(at_once) / per_second;
@@ -166,6 +173,10 @@ mod tests {
             Arrivals::Constant.draw(0.0, LENGTH, &mut SmallRng::seed_from_u64(1)).unwrap_err();
         let expected = "0 arrivals per second cannot be drawn; give a rate above 0";
         assert_eq!(error.to_string(), expected);
+        // Its gaps are nothing beside any time: it would be drawn for ever.
+        let error =
+            Arrivals::Poisson.draw(1e300, LENGTH, &mut SmallRng::seed_from_u64(1)).unwrap_err();
+        assert!(error.to_string().starts_with("more than 100000 arrivals"), "{error}");
     }
 
     #[test]

@@ -63,6 +63,12 @@ impl Quantiles {
         }
     }
 
+    /// The same, none of them above `us`.
+    #[must_use]
+    pub fn at_most(&self, us: f64) -> Self {
+        Self(self.0.iter().map(|&(percentile, value)| (percentile, value.min(us))).collect())
+    }
+
     /// All values `factor` times as long.
     #[must_use]
     pub fn stretched(&self, factor: f64) -> Self {
@@ -83,6 +89,7 @@ mod tests {
         assert!((steep.mean_us() - 19.75).abs() < 1e-9, "{}", steep.mean_us());
         assert!((steep.at(1.0) - 10.0).abs() < 1e-9 && (steep.at(99.0) - 110.0).abs() < 1e-9);
         assert!((steep.stretched(2.0).mean_us() - 39.5).abs() < 1e-9);
+        assert!((steep.at_most(60.0).at(99.0) - 60.0).abs() < 1e-9);
         assert!(Quantiles::default().mean_us().abs() < 1e-9);
     }
 

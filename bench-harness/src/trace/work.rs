@@ -83,9 +83,13 @@ impl Work {
     pub fn mean(&self) -> anyhow::Result<Duration> {
         let sampler = self.sampler()?;
         Ok(match self {
-            &Self::Bimodal { short, times, one_in } => short * (one_in - 1 + times) / one_in,
+            &Self::Bimodal { short, times, one_in } => {
+                let parts = u128::from(one_in) - 1 + u128::from(times);
+                let mean_ns = short.as_nanos() * parts / u128::from(one_in);
+                Duration::from_nanos(u64::try_from(mean_ns)?)
+            }
             Self::Recorded(_) => sampler.mean_of_values(),
-            Self::Quantiles(quantiles) => Duration::from_secs_f64(quantiles.mean_us() / 1e6),
+            Self::Quantiles(quantiles) => Duration::from_secs_f64(cut(quantiles).mean_us() / 1e6),
             Self::Constant(mean)
             | Self::Exponential(mean)
             | Self::Lognormal { mean, .. }
@@ -143,7 +147,7 @@ impl Work {
             }
             Self::Quantiles(quantiles) => {
                 quantiles.check().map_err(|wanted| anyhow!("quantiles of work are {wanted}"))?;
-                Sampler::Quantiles(quantiles.clone())
+                Sampler::Quantiles(cut(quantiles))
             }
             Self::Recorded(path) => {
                 let rows = recorded::read(path)?;
@@ -205,6 +209,11 @@ impl Sampler {
         let sum: Duration = values.iter().map(|&value| Duration::from_micros(value)).sum();
         sum / u32::try_from(values.len()).unwrap_or(u32::MAX).max(1)
     }
+}
+
+/// What is drawn of these, which is no longer than the longest work.
+fn cut(quantiles: &Quantiles) -> Quantiles {
+    quantiles.at_most(WORK_MAX.as_secs_f64() * 1e6)
 }
 
 /// Whole microseconds, the longest work at most.
@@ -296,6 +305,17 @@ mod tests {
                 assert!((seen - cv).abs() < 0.06, "{work:?}: {seen}");
             }
         }
+    }
+
+    #[test]
+    fn the_mean_of_anything_that_may_be_drawn_is_a_time() {
+        let rare = Work::Bimodal { short: MS, times: 60_000, one_in: u32::MAX };
+        assert_eq!(rare.mean().unwrap(), MS + Duration::from_nanos(13));
+        // Cut to what is drawn: half of them take a minute.
+        let endless = Work::Quantiles(Quantiles::new(vec![(0.0, 0.0), (50.0, 1e300)]));
+        let (mean, _) = moments(&drawn(&endless, 10_000));
+        let expected = endless.mean().unwrap().as_secs_f64() * 1e6;
+        assert!((mean / expected - 1.0).abs() < 0.05 && expected < 60e6, "{mean} {expected}");
     }
 
     #[test]
