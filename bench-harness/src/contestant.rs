@@ -105,11 +105,22 @@ impl Contestant {
     /// Why it cannot take part where workers run on `runtime` and `needed` is asked of them.
     #[must_use]
     pub fn obstacle(&self, runtime: Runtime, needed: &Offers) -> Option<String> {
-        if let Some(reason) = self.offers.lack(needed) {
+        let offers = Offers { keeps_many: self.keeps_many(runtime), ..self.offers };
+        if let Some(reason) = offers.lack(needed) {
             return Some(reason.to_owned());
         }
         let fits = self.runtimes.contains(&runtime);
         (!fits).then(|| format!("it cannot serve the {} runtime", runtime.word()))
+    }
+
+    /// Whether more kept connections than workers are served at the same time on `runtime`.
+    fn keeps_many(&self, runtime: Runtime) -> bool {
+        match self.launch {
+            // Under a supervisor a blocking worker closes a kept connection where others wait.
+            Launch::Serve => runtime == Runtime::Blocking || self.offers.keeps_many,
+            Launch::Baseline => runtime == Runtime::Tokio,
+            Launch::App(_) | Launch::External(_) => self.offers.keeps_many,
+        }
     }
 
     /// `NAME` or `NAME:VARIANT`.

@@ -35,6 +35,12 @@ impl Entry {
         some_service().fits_program(&*(self.make)()).err().map(|reason| reason.to_string())
     }
 
+    /// Whether it gives an event loop one connection at a time, as far as is known.
+    #[must_use]
+    pub fn is_one_at_a_time(&self) -> bool {
+        self.choice.is_some_and(|choice| choice.one_at_a_time)
+    }
+
     /// Whether it serves workers of this runtime. Opens nothing.
     #[must_use]
     pub fn serves(&self, runtime: RuntimeKind) -> bool {
@@ -424,7 +430,7 @@ impl Registry {
                 runtimes: entry.runtimes.to_vec(),
                 launch: Launch::Serve,
                 workers: None,
-                offers: Offers::ALL,
+                offers: Offers { keeps_many: !entry.is_one_at_a_time(), ..Offers::ALL },
             })
             .collect()
     }
@@ -433,6 +439,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::builtin;
 
     #[test]
     fn a_bare_name_is_its_first_variant_and_wrong_ones_are_told_the_right_ones() {
@@ -449,6 +456,24 @@ mod tests {
             "strategy `prefork` has no variant `best`; it has: default, exclusive, blocking, gated, rotating, herd"
         );
         assert_eq!(registry.find("reuseport:hash:bare").unwrap().variant, "hash:bare");
+    }
+
+    #[test]
+    fn whoever_gives_an_event_loop_one_connection_is_left_out_where_they_are_kept() {
+        let mut all = Registry::builtin().contestants();
+        all.push(Contestant::baseline());
+        let kept = builtin::find("keep-alive").unwrap().needs();
+        let out = |runtime| {
+            let is_out = |one: &&Contestant| {
+                one.runtimes.contains(&runtime) && one.obstacle(runtime, &kept).is_some()
+            };
+            all.iter().filter(is_out).map(Contestant::label).collect::<Vec<_>>()
+        };
+        assert_eq!(out(Runtime::Tokio), ["handoff:idle"]);
+        // Plain blocking loops stay with a connection as long as it does.
+        assert_eq!(out(Runtime::Blocking), ["baseline"]);
+        let short = builtin::find("short-connections").unwrap().needs();
+        assert!(all.iter().all(|one| one.obstacle(one.runtimes[0], &short).is_none()));
     }
 
     #[test]

@@ -12,9 +12,13 @@ const BINARY: &str = env!("CARGO_BIN_EXE_forkherd-bench");
 
 /// Stands for anybody's server: it answers as `hello` does, and nobody here is told that it is ours.
 fn stranger(before: &str) -> String {
+    stranger_on("tokio", before)
+}
+
+fn stranger_on(runtime: &str, before: &str) -> String {
     format!(
         "--external=stranger=sh -c '{before} exec {BINARY} baseline --listen 127.0.0.1:{{port}} \
-         --runtime tokio --workers {{workers}}'"
+         --runtime {runtime} --workers {{workers}}'"
     )
 }
 
@@ -82,6 +86,24 @@ fn a_stranger_is_measured_as_far_as_its_answers_go() {
         assert!(row["cpu_server_us"].as_f64() > Some(0.0), "{row}");
     }
     assert!(killed["skipped"].as_str().unwrap().contains("no supervisor"), "{killed}");
+}
+
+/// Its connections stay, and each keeps a worker: two of 64 would be served.
+#[test]
+fn a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let output = compare(&[
+        &stranger_on("blocking", ""),
+        "--scenarios=short-connections,keep-alive",
+        "--json",
+        file.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    let rows = rows(&file, "stranger");
+    let [short, kept] = &rows[..] else { panic!("two rows: {rows:?}") };
+    only_served(short);
+    assert!(kept["skipped"].as_str().unwrap().contains("keeps its worker"), "{kept}");
 }
 
 #[test]

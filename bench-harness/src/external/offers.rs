@@ -12,6 +12,10 @@ use crate::measure::cpu::Tree;
 /// The work asked for to see whether it is done: far more than any server takes for nothing.
 const WORK: Duration = Duration::from_millis(20);
 
+/// Kept connections at the same time, as many as our scenarios have: more than there are workers or their
+/// threads, most likely.
+const TOGETHER: usize = 64;
+
 /// Longest a single answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -31,6 +35,8 @@ pub struct Offers {
     pub spin: bool,
     /// Many requests on one connection.
     pub keep_alive: bool,
+    /// Kept connections at the same time, more than there are workers: none keeps others from being served.
+    pub keeps_many: bool,
     /// `/fill/N` answers N bytes.
     pub fill: bool,
 }
@@ -43,6 +49,7 @@ impl Offers {
         sleep: true,
         spin: true,
         keep_alive: true,
+        keeps_many: true,
         fill: true,
     };
 
@@ -53,6 +60,7 @@ impl Offers {
         sleep: false,
         spin: false,
         keep_alive: false,
+        keeps_many: false,
         fill: false,
     };
 
@@ -74,6 +82,11 @@ impl Offers {
             (needed.spin, self.spin, "it offers no /spin/N that burns N microseconds of CPU"),
             (needed.fill, self.fill, "it offers no /fill/N with an answer of N bytes"),
             (needed.keep_alive, self.keep_alive, "it closes a connection after one answer"),
+            (
+                needed.keeps_many,
+                self.keeps_many,
+                "a kept connection keeps its worker, or a thread of it, from all others",
+            ),
         ];
         let lacking = lacks.into_iter().find(|&(needed, offered, _)| needed && !offered);
         lacking.map(|(_, _, reason)| reason)
@@ -94,7 +107,20 @@ pub fn ask(address: SocketAddrV4) -> anyhow::Result<Offers> {
     let mut client = Client::connect(address, PATIENCE)?;
     let first = client.get("/")?;
     let keep_alive = first.stays_open && client.get("/").is_ok_and(|again| again.status == 200);
-    Ok(Offers { sleep: works("sleep")?, spin: works("spin")?, keep_alive, ..Offers::NONE })
+    drop(client);
+    let keeps_many = keep_alive && keeps_many(address);
+    let (sleep, spin) = (works("sleep")?, works("spin")?);
+    Ok(Offers { sleep, spin, keep_alive, keeps_many, ..Offers::NONE })
+}
+
+/// Whether each of many connections is answered while those before it stay open.
+fn keeps_many(address: SocketAddrV4) -> bool {
+    let answered = || {
+        let mut client = Client::connect(address, PATIENCE).ok()?;
+        client.get("/").is_ok_and(|reply| reply.status == 200).then_some(client)
+    };
+    let open: Option<Vec<Client>> = (0..TOGETHER).map(|_| answered()).collect();
+    open.is_some()
 }
 
 /// Waits until the server at `address` answers `/` with 200, and the processes below `pid` have done

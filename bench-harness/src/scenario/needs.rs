@@ -12,9 +12,11 @@ impl Spec {
         match &self.engine {
             Engine::Closed(closed) => {
                 let keep_alive = matches!(closed.slice, Slice::Kept(_));
-                Offers { keep_alive, ..Offers::NONE }
+                Offers { keep_alive, keeps_many: keep_alive, ..Offers::NONE }
             }
-            Engine::Held(_) => Offers { keep_alive: true, names_worker: true, ..Offers::NONE },
+            Engine::Held(_) => {
+                Offers { keep_alive: true, keeps_many: true, names_worker: true, ..Offers::NONE }
+            }
             Engine::Open(open) => {
                 let asks = |handler| open.parts.iter().any(|part| part.handler == handler);
                 // Who hangs has to be known, as has who is killed.
@@ -26,7 +28,8 @@ impl Spec {
                     |part: &Part| part.connections != Connections::Fresh || part.beside.idle > 0;
                 let keep_alive = open.parts.iter().any(keeps);
                 let fill = open.parts.iter().any(|part| part.beside.slow > 0);
-                Offers { supervisor, names_worker: supervisor, sleep, spin, keep_alive, fill }
+                let (names_worker, keeps_many) = (supervisor, keep_alive);
+                Offers { supervisor, names_worker, sleep, spin, keep_alive, keeps_many, fill }
             }
         }
     }
@@ -41,10 +44,11 @@ mod tests {
     fn cost_needs_least_and_faults_need_a_supervisor() {
         let needs = |name: &str| builtin::find(name).unwrap().needs();
         assert_eq!(needs("short-connections"), Offers::NONE);
-        assert_eq!(needs("keep-alive"), Offers { keep_alive: true, ..Offers::NONE });
+        let kept = Offers { keep_alive: true, keeps_many: true, ..Offers::NONE };
+        assert_eq!(needs("keep-alive"), kept);
         assert_eq!(needs("uneven-work"), Offers { sleep: true, ..Offers::NONE });
         assert!(needs("worker-killed").supervisor && needs("worker-hung").supervisor);
         assert!(needs("long-lived").names_worker);
-        assert!(needs("uneven-keep-alive").keep_alive && needs("slow-clients").fill);
+        assert!(needs("uneven-keep-alive").keeps_many && needs("slow-clients").fill);
     }
 }
