@@ -113,6 +113,12 @@ impl Contestant {
         (!fits).then(|| format!("it cannot serve the {} runtime", runtime.word()))
     }
 
+    /// Its worker processes, where `asked` are asked for.
+    #[must_use]
+    pub fn workers_of(&self, asked: u32) -> u32 {
+        self.workers.map_or(asked, NonZeroU32::get)
+    }
+
     /// Whether more kept connections than workers are served at the same time on `runtime`.
     fn keeps_many(&self, runtime: Runtime) -> bool {
         match self.launch {

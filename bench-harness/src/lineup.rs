@@ -1,7 +1,5 @@
 //! Who is compared: from the command line to contestants, strangers included.
 
-use std::num::NonZeroU32;
-
 use anyhow::{Context as _, bail};
 
 use crate::cli;
@@ -31,6 +29,11 @@ fn select(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<Vec<C
     if let Some(command) = &arguments.app {
         command.parse::<Words>().map_err(|why| anyhow::anyhow!("--app: {why}"))?;
         wanted = with_programs(&wanted, registry)?;
+        let is_external =
+            |label: &&String| arguments.external.iter().any(|one| one.name == **label);
+        if let Some(against) = arguments.against.as_ref().filter(|label| !is_external(label)) {
+            with_programs(&[label(against)], registry)?;
+        }
         all = all.into_iter().map(|one| one.with_app(command)).collect();
         yardstick.clone_from(&wanted[0]);
     }
@@ -106,7 +109,7 @@ pub fn acquainted(
     let is_strange = |one: &&mut Contestant| one.launch.answers() == Answers::Any;
     for contestant in acquainted.iter_mut().filter(is_strange) {
         let label = contestant.label();
-        let workers = contestant.workers.map_or(workers, NonZeroU32::get);
+        let workers = contestant.workers_of(workers);
         let server =
             Server::start(program, contestant, workers, contestant.runtimes[0], interrupt)?;
         contestant.offers = offers::ask(server.address())
@@ -156,7 +159,12 @@ mod tests {
             &["--app=./serve", "--strategies=handoff"],
             "--app: strategy `handoff` cannot run it: a program that knows LISTEN_FDS takes",
         );
-        check(&["--app=./serve", "--strategies=baseline"], "--app: the baseline runs our own app");
+        for option in ["--strategies=baseline", "--against=baseline"] {
+            check(&["--app=./serve", option], "--app: the baseline runs our own app");
+        }
+        check(&["--app=./serve", "--against=handoff"], "--app: strategy `handoff` cannot run it");
+        let both = ["--app=./serve", "--external=a=x {port}", "--against=a"];
+        check(&both, "a prefork reuseport:steered");
         check(&["--app=it's"], "--app: a quote is not closed");
     }
 }

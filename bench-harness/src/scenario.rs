@@ -66,7 +66,7 @@ impl Context<'_> {
     /// Worker processes of this contestant.
     #[must_use]
     pub fn workers_of(&self, contestant: &Contestant) -> u32 {
-        contestant.workers.map_or(self.workers, NonZeroU32::get)
+        contestant.workers_of(self.workers)
     }
 
     /// What each worker runs in this scenario.

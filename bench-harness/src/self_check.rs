@@ -55,14 +55,15 @@ pub fn run(arguments: &cli::Compare, contestant: &Contestant) -> anyhow::Result<
     let program = Program::this().context("cannot find myself")?;
     let progress = Progress::new(TRIAL * 2);
     let umpire = Umpire::new(Rules::default(), arguments.keep_void);
-    let mut report = compare::head(arguments, &contestant.label());
+    let workers = contestant.workers_of(arguments.workers.get());
+    let mut report = Report { workers, ..compare::head(arguments, &contestant.label()) };
     let mut random = SmallRng::seed_from_u64(report.seed);
     // Before anything is started, so that everything inherits it.
     let _pin = Pin::to_one_core().context("cannot pin to one core")?;
     let trial = Trial {
         program: &program,
         contestant,
-        workers: arguments.workers.get(),
+        workers,
         runtime,
         pairs: PAIRS,
         length: TRIAL,
