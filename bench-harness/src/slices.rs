@@ -148,6 +148,9 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
     let mut rounds = 0;
     // Round 0 is the warm-up: counted, not measured.
     for round in 0_u32.. {
+        if runners.is_empty() {
+            break;
+        }
         order.shuffle(&mut random);
         let watch = Watch::start()?;
         for &index in &order {

@@ -93,6 +93,27 @@ fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
 }
 
 #[test]
+fn a_scenario_for_which_nobody_is_left_has_no_rounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let output = run(&[
+        "compare",
+        "--strategies=prefork:blocking",
+        "--against=prefork:blocking",
+        "--scenarios=keep-alive",
+        "--json",
+        file.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let saved: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    let scenario = &saved["scenarios"][0];
+    assert_eq!((&scenario["rounds"], scenario["voids"]["played"].as_u64()), (&0.into(), Some(0)));
+    let why = scenario["rows"][0]["skipped"].as_str().unwrap();
+    assert!(why.contains("cannot serve the tokio runtime"), "{why}");
+}
+
+#[test]
 fn a_place_for_a_result_is_looked_at_before_anything_is_measured() {
     for form in ["json", "csv", "markdown", "html"] {
         let output = run(&["compare", &format!("--{form}=/nowhere/result.{form}")]);
