@@ -158,7 +158,9 @@ impl Compare {
         let clients: (&str, bool, Has) = ("--clients", self.clients.is_some(), Spec::has_clients);
         let seconds = ("--seconds", self.seconds.is_some(), Spec::has_blocks as Has);
         let seeds = ("--seeds", self.seeds.is_some(), Spec::has_blocks as Has);
-        for (option, given, has) in [clients, seconds, seeds] {
+        let quick = ("--quick", self.quick, Spec::has_budget as Has);
+        let reps = ("--reps", self.reps.is_some(), Spec::has_rounds as Has);
+        for (option, given, has) in [clients, seconds, seeds, quick, reps] {
             if given && !scenarios.iter().any(has) {
                 return Err(format!("{option} needs one of --scenarios {}", names(&has)));
             }
@@ -506,6 +508,11 @@ mod tests {
         assert!(wrong.starts_with("--clients needs one of --scenarios short-conn"), "{wrong}");
         let wrong = check("--seeds 2 --scenarios keep-alive");
         assert!(wrong.starts_with("--seeds needs one of --scenarios uneven-work,"), "{wrong}");
+        assert_eq!(check("--quick --scenarios tail,keep-alive"), "");
+        let wrong = check("--quick --scenarios tail,scaling");
+        assert!(wrong.starts_with("--quick needs one of --scenarios short-conn"), "{wrong}");
+        let wrong = check("--reps 3 --scenarios long-lived");
+        assert!(wrong.starts_with("--reps needs one of --scenarios short-conn"), "{wrong}");
         let wrong = check("--runtime blocking --scenarios keep-alive");
         assert!(wrong.starts_with("scenario keep-alive cannot run on blocking; "), "{wrong}");
         assert!(error_of("x compare --seeds 2 --reps 2").contains("--reps"));

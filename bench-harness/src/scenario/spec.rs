@@ -237,9 +237,16 @@ impl Spec {
         if self.budget.is_some_and(|one| seconds(one).iter().any(|s| !(1.0..=36e3).contains(s))) {
             return Err("budget: full_s and quick_s are 1 to 36000 seconds".to_owned());
         }
+        let has_lengths = |open: &Open| open.parts.iter().all(|part| part.length_s.is_some());
         match &self.engine {
             Engine::Closed(_) if self.budget.is_none() => {
                 Err("budget: a closed loop needs one, for it has no length".to_owned())
+            }
+            Engine::Held(_) if self.budget.is_some() => {
+                Err("budget: connections that are held take as long as they take".to_owned())
+            }
+            Engine::Open(open) if self.budget.is_some() && has_lengths(open) => {
+                Err("budget: each part has its length_s; leave one of them out".to_owned())
             }
             Engine::Closed(closed) => few("engine.closed.clients", closed.clients.get().into()),
             Engine::Held(held) => few("engine.held.connections", held.connections.get().into()),
@@ -283,6 +290,18 @@ impl Spec {
             Engine::Closed(_) | Engine::Held(_) => true,
             Engine::Open(open) => open.parts.iter().any(Part::is_closed),
         }
+    }
+
+    /// Whether it has a time of its own, of which there can be less.
+    #[must_use]
+    pub fn has_budget(&self) -> bool {
+        self.budget.is_some()
+    }
+
+    /// Whether it has rounds, whose number can be asked for.
+    #[must_use]
+    pub fn has_rounds(&self) -> bool {
+        !matches!(self.engine, Engine::Held(_))
     }
 
     /// Whether it has blocks, whose length and number can be asked for.
@@ -507,6 +526,11 @@ fault = { stop = { for_ms = 1000 } }
             "mine.toml: part 1, beside: 4294967296 connections, and 100000 at most can be open",
         );
         check("length_s = 5\n", "", "mine.toml: part 1, length_s: give one, or a budget");
+        check(
+            "runtimes = [\"tokio\"]\n",
+            "runtimes = [\"tokio\"]\nbudget = { full_s = 9, quick_s = 2 }\n",
+            "mine.toml: budget: each part has its length_s",
+        );
         check(
             "1000 }\nlength",
             "0 }\nlength",
