@@ -160,7 +160,10 @@ mod tests {
         let wrong = Outputs { markdown: Some(result.clone()), ..Outputs::default() };
         assert!(wrong.check().unwrap_err().is::<Usage>() && !result.exists());
         let right = Outputs { json: Some(result.clone()), ..Outputs::default() };
-        assert!(right.check().is_ok() && result.exists());
+        assert!(right.check().is_ok() && !result.exists(), "nothing was measured yet");
+        std::fs::write(&result, "kept").unwrap();
+        assert!(right.check().is_ok());
+        assert_eq!(std::fs::read_to_string(&result).unwrap(), "kept");
     }
 
     #[test]

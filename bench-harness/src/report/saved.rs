@@ -8,13 +8,20 @@ use serde::Deserialize;
 
 use super::{Report, SCHEMA};
 
-/// Whether a report could be written to `path`; what is there stays as it is.
+/// Whether a report could be written to `path`; what is there stays as it is, and nothing is left where
+/// nothing was.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn check(path: &Path) -> anyhow::Result<()> {
+    let was_there = path.symlink_metadata().is_ok();
     let opened = fs::OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))
+    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))?;
+    if !was_there {
+        // Who could make it can take it away; if not, it is empty.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
 }
 
 /// `report` as it stands in a file.
