@@ -100,13 +100,8 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         runners.iter().map(|runner| runner.row(yardstick, &mut random)).collect();
     let mut notes = Vec::new();
     if rows.iter().any(|row| !row.tails.is_empty() || row.ideal.is_some()) {
-        notes.extend(median(&mut charges_us).map(|charge| {
-            format!(
-                "The ideal was charged {charge:.0} µs per request (median over blocks) beside its \
-                 work: what a worker of the baseline, or else of the quickest, needed after each \
-                 service in the same round."
-            )
-        }));
+        let somebody_told = runners.iter().any(Runner::told_after);
+        notes.extend(median(&mut charges_us).map(|charge| charged(charge, somebody_told)));
     }
     notes.extend(runners.iter().flat_map(Runner::notes));
     let failures = runners.iter().zip(&rows).flat_map(|(runner, row)| runner.failures(row));
@@ -153,6 +148,18 @@ fn charge_of(running: &[&Contestant], played: &[Played]) -> f64 {
     ideal::charge(baseline, played.iter().filter_map(Played::after_us))
 }
 
+/// What the ideal was charged, and why so much: `told` says whether any worker told what it needed.
+fn charged(charge_us: f64, told: bool) -> String {
+    let why = if told {
+        "(median over blocks) beside its work: what a worker of the baseline, or else of the quickest, \
+         needed after each service in the same round"
+    } else {
+        "beside its work, about what a plain accept, read, write and close take: workers that serve many at \
+         a time cannot tell what they need after each"
+    };
+    format!("The ideal was charged {charge_us:.0} µs per request {why}.")
+}
+
 /// How many rounds, and the length of a block for each part.
 fn schedule(context: &Context<'_>, open: &Open, contestants: usize) -> (u32, Vec<Duration>) {
     let given = context.asked.seeds.or(context.reps);
@@ -196,6 +203,14 @@ mod tests {
             assert!((length + PER_BLOCK) * blocks * seen <= seconds(budget));
         }
         assert_eq!(fit(seconds(1), 3, NonZeroU32::new(7)), (7, BLOCK_GIVEN));
+    }
+
+    #[test]
+    fn what_nobody_told_is_not_said_to_be_measured() {
+        assert!(charged(61.4, true).starts_with("The ideal was charged 61 µs per request (median"));
+        let said = charged(charge_of(&[], &[]), false);
+        assert!(said.starts_with("The ideal was charged 30 µs per request beside"), "{said}");
+        assert!(!said.contains("baseline") && said.contains("cannot tell"), "{said}");
     }
 
     #[test]

@@ -250,6 +250,11 @@ impl Runner {
         }
     }
 
+    /// Whether its workers told what they needed after each service.
+    pub(super) fn told_after(&self) -> bool {
+        !self.after_us.is_empty()
+    }
+
     /// What its strategy wants known.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         self.remarks.iter().map(|text| format!("{}: {text}", self.label))

@@ -45,8 +45,7 @@ impl Open {
         if self.has_ideal(runtime) {
             text.push_str(
                 " Ideal: one queue, first come first served, simulated on the same arrivals and the \
-                 work each server measured, charged per request with what the baseline needed after \
-                 each service in the same round.",
+                 work each server measured, charged with what a plain worker needs beside it.",
             );
             if self.parts.iter().any(|part| part.handler == Handler::Spins) {
                 text.push_str(
