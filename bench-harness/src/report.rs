@@ -228,7 +228,8 @@ pub struct Row {
     /// The same of requests that share the cores.
     #[serde(default)]
     pub sharing_curve: Vec<(f64, f64)>,
-    /// What happened when, in runs with faults.
+    /// What happened when, in runs with faults: the first block of each kind that has one, one after the
+    /// other.
     #[serde(default)]
     pub timeline: Vec<Moment>,
     /// Memory of a worker, what it shares with others in equal parts (PSS), mean over workers, in KiB.
@@ -253,7 +254,7 @@ pub struct Samples {
 /// A stretch of a run with faults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Moment {
-    /// When it began, in seconds from the start of the block.
+    /// When it began, in seconds from the start of the first block.
     pub at_s: f64,
     /// Requests that were due in it.
     pub due: u64,

@@ -54,8 +54,10 @@ pub(super) struct Runner {
     /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
     chunks: Vec<Vec<u64>>,
     figures: Figures,
-    /// Of its first block with a fault.
+    /// Of its first block of each kind with a fault, one after the other.
     timeline: Vec<Moment>,
+    /// Kinds that are not on it yet.
+    untold: usize,
     pss_kib: Vec<f64>,
     retried: u64,
     /// Those of all blocks, whoever was not served included.
@@ -90,6 +92,7 @@ impl Runner {
     fn of(label: String, workers: u32, runtime: Runtime, open: &Open) -> Self {
         let mut faults = open.parts.iter().filter_map(|part| part.fault);
         let kills = faults.any(|fault| matches!(fault, Fault::Kill { .. }));
+        let untold = open.parts.iter().filter(|part| part.fault.is_some()).count();
         Self {
             label,
             workers,
@@ -98,6 +101,7 @@ impl Runner {
             has_ideal: open.has_ideal(runtime),
             may_be_late: open.parts.iter().any(|part| part.may_be_late),
             kills: kills.then(Kills::default),
+            untold,
             ..Self::default()
         }
     }
@@ -156,11 +160,14 @@ impl Runner {
         if let Some(how) = part.fault.and_then(hung::word) {
             self.add_hung(how, arrivals, &played);
         }
-        if part.fault.is_some() && self.timeline.is_empty() {
+        // Parts come in turn: these are the blocks of the first round.
+        if part.fault.is_some() && self.untold > 0 {
+            self.untold -= 1;
             let looped = hung::looped(arrivals, &played.trace);
             let looped = looped.map(|hang| Deed::new(hang.since_us, "looping"));
             let deeds: Vec<Deed> = played.deeds.iter().cloned().chain(looped).collect();
-            self.timeline = timeline::moments(arrivals, &played.trace, &deeds);
+            let moments = timeline::moments(arrivals, &played.trace, &deeds);
+            timeline::follow(&mut self.timeline, moments);
         }
         if let Some(failure) = without_connection(&played.trace) {
             self.failures.push(failure);
@@ -398,6 +405,27 @@ mod tests {
         let when = killed.timeline.iter().find(|moment| moment.done.is_some()).unwrap();
         assert!((when.at_s - 10.0).abs() < 0.15, "{when:?}");
         assert!(killed.timeline.iter().all(|moment| moment.due > 0 && moment.failed == 0));
+    }
+
+    #[test]
+    fn every_kind_of_fault_has_its_stretch_of_the_timeline() {
+        let open = open("worker-hung");
+        let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open);
+        for _round in 0..2 {
+            for (part, word) in open.parts.iter().zip(["stopped", "looping"]) {
+                let length = part.length(None).unwrap();
+                let arrivals = part.shape(8, 2, length).unwrap().draw(1).unwrap();
+                let deeds = vec![Deed::new(2_000_000, word)];
+                runner.add(part, &arrivals, Played { deeds, ..played(&arrivals) }, 50.0);
+            }
+        }
+        let done = runner.timeline.iter().filter_map(|moment| {
+            let done = moment.done.as_deref()?;
+            Some(format!("{:.0} s {done}", moment.at_s))
+        });
+        let done = done.collect::<Vec<_>>().join(", ");
+        assert_eq!(done, "2 s stopped, 10 s the next block, 12 s looping");
+        assert!(runner.timeline.is_sorted_by(|one, next| one.at_s < next.at_s));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use crate::report::Moment;
 /// Moments of a run: enough to see a stall of a hundredth of it, few enough to draw.
 const MOMENTS: u64 = 150;
 
+/// What is said of a moment with which another block begins.
+pub const NEXT: &str = "the next block";
+
 /// Something that was done to the workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deed {
@@ -65,10 +68,36 @@ pub fn moments(arrivals: &[Arrival], trace: &Trace, deeds: &[Deed]) -> Vec<Momen
     moments
 }
 
+/// Puts another block behind `timeline`, which says so where it begins.
+pub fn follow(timeline: &mut Vec<Moment>, mut next: Vec<Moment>) {
+    if let (Some(end_s), Some(first)) = (end_s(timeline), next.first_mut()) {
+        let words = [NEXT.to_owned()].into_iter().chain(first.done.take());
+        first.done = Some(words.collect::<Vec<_>>().join(", "));
+        next.iter_mut().for_each(|moment| moment.at_s += end_s);
+    }
+    timeline.append(&mut next);
+}
+
+/// When the last moment ends, if it is as long as the one before.
+#[must_use]
+pub fn end_s(timeline: &[Moment]) -> Option<f64> {
+    let last = timeline.last()?.at_s;
+    let before = timeline.iter().rev().nth(1).map_or(last - 1.0, |moment| moment.at_s);
+    Some(last + (last - before))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::load::protocol::{Handler, Record};
+
+    #[test]
+    fn a_timeline_ends_as_long_after_its_last_moment_as_that_is_after_the_one_before() {
+        let moment = |at_s| Moment { at_s, ..Moment::default() };
+        let timeline = [moment(0.0), moment(0.5), moment(1.0)];
+        assert_eq!(end_s(&timeline), Some(1.5));
+        assert_eq!((end_s(&timeline[..1]), end_s(&[])), (Some(1.0), None));
+    }
 
     #[test]
     fn requests_and_deeds_are_in_their_moments() {

@@ -9,6 +9,7 @@ use super::axis::Axis;
 use super::draw::{self, Drawing, Frame, WIDTH, number, plain};
 use super::look::Looks;
 use crate::measure::latency::to_f64;
+use crate::measure::timeline::{NEXT, end_s};
 use crate::report::text::{thousands, time};
 use crate::report::{Moment, Row, Scenario};
 
@@ -23,7 +24,7 @@ pub fn drawings(scenario: &Scenario, looks: &Looks) -> Vec<Drawing> {
     let moments = || scenario.rows.iter().flat_map(|row| &row.timeline);
     let Some(latency) = Axis::log(moments().filter_map(worst_us)) else { return Vec::new() };
     let failed = moments().map(|moment| moment.failed).max().unwrap_or_default();
-    let end = scenario.rows.iter().filter_map(|row| end_of(&row.timeline)).fold(0.0, f64::max);
+    let end = scenario.rows.iter().filter_map(|row| end_s(&row.timeline)).fold(0.0, f64::max);
     let axes = Axes { time: Axis::Linear { low: 0.0, high: end }, latency, failed };
     let with = scenario.rows.iter().filter(|row| !row.timeline.is_empty());
     with.map(|row| draw(row, axes, looks)).collect()
@@ -42,6 +43,8 @@ fn draw(row: &Row, axes: Axes, looks: &Looks) -> Drawing {
     let Axes { time: seconds, latency, failed: most } = axes;
     let class = looks.look(&row.contestant).class;
     let failed: u64 = row.timeline.iter().map(|moment| moment.failed).sum();
+    let is_next = |moment: &Moment| moment.done.as_ref().is_some_and(|done| done.starts_with(NEXT));
+    let first = if row.timeline.iter().any(is_next) { "first " } else { "" };
     let body = html! {
         (ABOVE.upwards(latency, draw::latency))
         (BELOW.from_left(seconds, |second| format!("{} s", plain(second))))
@@ -64,7 +67,7 @@ fn draw(row: &Row, axes: Axes, looks: &Looks) -> Drawing {
         @if failed == 0 {
             text.tick x=(number(BELOW.left + 4.0)) y="138" { "none" }
         }
-        text.axis x="201" y="172" text-anchor="middle" { "since the block began" }
+        text.axis x="201" y="172" text-anchor="middle" { "since the " (first) "block began" }
     };
     let due: u64 = row.timeline.iter().map(|moment| moment.due).sum();
     let worst = row.timeline.iter().filter_map(worst_us).max_by(f64::total_cmp);
@@ -79,7 +82,7 @@ fn draw(row: &Row, axes: Axes, looks: &Looks) -> Drawing {
 
 /// Where each moment begins and how wide it is: up to the next.
 fn strips(timeline: &[Moment], seconds: Axis) -> Vec<((f64, f64), &Moment)> {
-    let ends = timeline.iter().skip(1).map(|moment| moment.at_s).chain(end_of(timeline));
+    let ends = timeline.iter().skip(1).map(|moment| moment.at_s).chain(end_s(timeline));
     timeline
         .iter()
         .zip(ends)
@@ -88,13 +91,6 @@ fn strips(timeline: &[Moment], seconds: Axis) -> Vec<((f64, f64), &Moment)> {
             ((x, (ABOVE.x(seconds, end) - x).max(0.5)), moment)
         })
         .collect()
-}
-
-/// When the last moment ends, if it is as long as the one before.
-fn end_of(timeline: &[Moment]) -> Option<f64> {
-    let last = timeline.last()?.at_s;
-    let before = timeline.iter().rev().nth(1).map_or(last - 1.0, |moment| moment.at_s);
-    Some(last + (last - before))
 }
 
 fn worst_us(moment: &Moment) -> Option<f64> {
@@ -123,11 +119,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_lasts_until_the_next_and_the_last_as_long_as_the_one_before() {
+    fn a_moment_lasts_until_the_next() {
         let moment = |at_s| Moment { at_s, ..Moment::default() };
         let timeline = [moment(0.0), moment(0.5), moment(1.0)];
-        assert_eq!(end_of(&timeline), Some(1.5));
-        assert_eq!((end_of(&timeline[..1]), end_of(&[])), (Some(1.0), None));
         let strips = strips(&timeline, Axis::Linear { low: 0.0, high: 1.5 });
         let all: f64 = strips.iter().map(|((_, width), _)| width).sum();
         assert!((all - (ABOVE.right - ABOVE.left)).abs() < 1e-6);
