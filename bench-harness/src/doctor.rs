@@ -9,13 +9,14 @@ pub mod facts;
 pub mod group;
 pub mod look;
 
-use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use crate::cli;
 use crate::report::Caution;
+use crate::report::outputs::print;
+use crate::report::terminal::wrap;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,19 +66,13 @@ pub fn run(arguments: &cli::Doctor) -> anyhow::Result<ExitCode> {
     } else {
         render(&findings)
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(error.into()),
-        _ => {}
-    }
+    print(&text)?;
     let could_look = findings.iter().all(|finding| finding.level != Level::Unknown);
     Ok(if could_look { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Columns before the text.
 const INDENT: usize = 22;
-
-/// Columns in all.
-const WIDTH: usize = 100;
 
 /// The findings as text: what is wrong last, where the eye is.
 fn render(findings: &[Finding]) -> String {
@@ -89,10 +84,8 @@ fn render(findings: &[Finding]) -> String {
         let mut head = format!("{:<8}{check:<14}", level.word());
         let sentences = [caution.seen.as_str(), &caution.meaning, &caution.remedy];
         for sentence in sentences.into_iter().filter(|sentence| !sentence.is_empty()) {
-            for line in wrapped(sentence, WIDTH - INDENT) {
-                text.push_str(&format!("{head:<INDENT$}{line}\n"));
-                head.clear();
-            }
+            wrap(&mut text, &format!("{head:<INDENT$}"), sentence);
+            head.clear();
         }
     }
     let warnings = findings.iter().filter(|finding| finding.level == Level::Warn).count();
@@ -101,24 +94,10 @@ fn render(findings: &[Finding]) -> String {
     text
 }
 
-/// `text` in lines of at most `width` characters, if its words let it.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::terminal::WIDTH;
 
     #[test]
     fn what_is_wrong_comes_last_and_says_what_to_do() {
@@ -135,6 +114,7 @@ mod tests {
             \n\
             1 of 2 is worth a look.\n";
         assert_eq!(text, expected);
-        assert_eq!(wrapped("aa bb cc", 5), ["aa bb", "cc"]);
+        let long = render(&[finding("c", Level::Warn, Caution::new("word ".repeat(40), "", ""))]);
+        assert!(long.lines().all(|line| line.chars().count() <= WIDTH), "{long}");
     }
 }

@@ -1,12 +1,13 @@
 //! `list`: what there is to choose from, one honest line each.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::num::NonZeroU32;
 
 use forkherd_core::RuntimeKind;
 
 use crate::cli::Runtime;
 use crate::registry::Registry;
+use crate::report::outputs;
 use crate::scenario::builtin;
 
 const APPS: [(&str, &str); 4] = [
@@ -28,7 +29,7 @@ const A_FEW_THREADS: RuntimeKind = RuntimeKind::Threads(NonZeroU32::new(4).unwra
 /// # Errors
 /// That of standard output.
 pub fn print(registry: &Registry) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Vec::new();
     writeln!(out, "strategies (NAME or NAME:VARIANT)")?;
     for entry in registry.entries() {
         let mut runtimes: Vec<_> = entry.runtimes.iter().map(|runtime| runtime.word()).collect();
@@ -51,5 +52,5 @@ pub fn print(registry: &Registry) -> anyhow::Result<()> {
     for (name, line) in APPS {
         writeln!(out, "  {name:<22} {line}")?;
     }
-    Ok(())
+    outputs::print(&String::from_utf8(out)?)
 }

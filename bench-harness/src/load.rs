@@ -34,6 +34,7 @@ pub use handle::Handle;
 use crate::cli;
 use crate::clock;
 use crate::process;
+use crate::report::outputs::print;
 use protocol::{Order, Outcome};
 
 /// Loads the server that is named, or obeys orders until standard input ends.
@@ -71,7 +72,7 @@ fn load_alone(arguments: &cli::Load, url: Url) -> anyhow::Result<()> {
     let seed = arguments.seed.unwrap_or_else(|| clock::monotonic_us() % 1_000_000);
     let asked = alone::Asked { url, clients, length, keep_alive, rate, seed };
     let (text, all_well) = asked.run()?;
-    io::stdout().lock().write_all(text.as_bytes())?;
+    print(&text)?;
     anyhow::ensure!(all_well, "some requests were not served");
     Ok(())
 }

@@ -15,7 +15,7 @@ pub mod snippet;
 pub mod text;
 pub mod verdict;
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ use clap::Args;
 use crate::profile::questions::{self, Flags};
 use crate::profile::{Profile, file};
 use crate::registry::Registry;
+use crate::report::outputs::print;
 use crate::serve::Usage;
 use answer::Answer;
 
@@ -75,10 +76,8 @@ pub fn run(arguments: &Recommend, registry: &Registry) -> anyhow::Result<ExitCod
     } else {
         text::render(&answer)
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The profile that was given: by file, by flags, or asked for.

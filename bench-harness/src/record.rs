@@ -18,6 +18,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::profile::file;
+use crate::report::outputs::print;
 use line::{Reader, Unit};
 use summary::Summary;
 
@@ -71,7 +72,7 @@ pub fn run(arguments: &Record) -> anyhow::Result<()> {
             std::fs::write(path, text)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
-        None => std::io::stdout().lock().write_all(text.as_bytes())?,
+        None => print(&text)?,
     }
     let mut stderr = std::io::stderr().lock();
     if let Some(bad) = read.bad() {

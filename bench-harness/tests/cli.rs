@@ -159,6 +159,23 @@ fn a_file_that_is_no_result_is_one_clear_error() {
     }
 }
 
+/// As `| head` does, and `| true`.
+#[test]
+fn a_reader_that_went_away_is_no_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access.log");
+    let line = "::1 - - [22/Nov/2026:05:41:00 +0000] \"GET / HTTP/1.1\" 200 13 700\n";
+    std::fs::write(&log, line.repeat(200)).unwrap();
+    for arguments in [&["list"][..], &["record", log.to_str().unwrap()]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output =
+            Command::new(BINARY).args(arguments).stdout(writer).stderr(Stdio::piped()).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn a_port_in_use_is_one_clear_error() {
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::measure::ratio::Ratio;
 use crate::profile::Goal;
+use crate::report::terminal::wrap;
 
 use super::answer::Answer;
 use super::play::Play;
@@ -110,7 +111,7 @@ pub fn render(answer: &Answer) -> String {
             let _ = writeln!(text, "\n{head}");
         }
         for line in lines {
-            wrapped(text, line);
+            wrap(text, "* ", line);
         }
     };
     list(&mut text, "Why (95 % intervals in brackets)", &answer.reasons);
@@ -135,30 +136,6 @@ pub fn render(answer: &Answer) -> String {
     text
 }
 
-/// The width of a terminal.
-const WIDTH: usize = 100;
-
-/// A point of a list, broken between words.
-fn wrapped(text: &mut String, line: &str) {
-    let mut at = 0;
-    for word in line.split_whitespace() {
-        let length = word.chars().count();
-        if at == 0 {
-            text.push_str("* ");
-            at = 2;
-        } else if at + 1 + length > WIDTH {
-            text.push_str("\n  ");
-            at = 2;
-        } else {
-            text.push(' ');
-            at += 1;
-        }
-        text.push_str(word);
-        at += length;
-    }
-    text.push('\n');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +144,7 @@ mod tests {
     use crate::recommend::measure::{Method, Outcome};
     use crate::recommend::{candidates, play};
     use crate::registry::Registry;
+    use crate::report::terminal::WIDTH;
 
     fn standing(
         label: &str,

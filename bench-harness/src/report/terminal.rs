@@ -90,7 +90,7 @@ fn line(text: &mut String, line: &str) {
 }
 
 /// Words in lines, the first after `lead`, the others indented as far.
-pub(super) fn wrap(text: &mut String, lead: &str, words: &str) {
+pub(crate) fn wrap(text: &mut String, lead: &str, words: &str) {
     let indent = lead.chars().count();
     text.push_str(lead);
     let mut used = indent;
