@@ -5,6 +5,7 @@
 mod budget;
 pub mod builtin;
 mod needs;
+mod read;
 mod setting;
 pub mod spec;
 

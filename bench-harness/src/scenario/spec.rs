@@ -1,10 +1,10 @@
-//! What a scenario is: a small TOML file, read into plain data and checked before anything starts.
+//! What a scenario is: a small TOML file, read into plain data. How it is read, and what is refused, is in
+//! `read`.
 //!
 //! The built-in ones are in `bench-harness/scenarios`, and say by example what can be written. Who runs
 //! a specification is its engine: [`crate::slices`], [`crate::blocks`] or [`crate::held`].
 
 use std::num::NonZeroU32;
-use std::path::Path;
 use std::time::Duration;
 
 use forkherd_core::SLOTS_LIMIT;
@@ -13,12 +13,8 @@ use serde::Deserialize;
 use crate::cli::Runtime;
 use crate::contestant::Contestant;
 use crate::load::protocol::{Beside, Connections, Pace};
-use crate::trace::arrivals::RATE_MAX;
 use crate::trace::{Arrivals, Handler, Shape, Work};
 use crate::void::Rules;
-
-/// Twice what the workers can do: a block must end.
-const LOAD_MAX: f64 = 2.0;
 
 /// More connections than one load process can have open.
 pub(crate) const CONNECTIONS_MAX: u32 = 100_000;
@@ -209,51 +205,6 @@ pub struct Held {
 }
 
 impl Spec {
-    /// Reads the text of the file called `file`, beside which recorded traces are looked for.
-    ///
-    /// # Errors
-    /// One sentence: the file, the line and column if the text is to blame, and what is wrong.
-    pub fn parse(file: &str, text: &str) -> Result<Self, String> {
-        let spec: Self = toml::from_str(text).map_err(|error| {
-            let place = error.span().map(|span| place(text, span.start)).unwrap_or_default();
-            // What it expected may come on lines of their own.
-            format!("{file}{place}: {}", error.message().replace('\n', ", "))
-        })?;
-        let spec = spec.within(Path::new(file).parent().unwrap_or(Path::new("")));
-        spec.check().map_err(|what| format!("{file}: {what}"))?;
-        Ok(spec)
-    }
-
-    /// What the types do not say.
-    fn check(&self) -> Result<(), String> {
-        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if self.name.is_empty() || !self.name.chars().all(is_name) {
-            return Err("name: use small letters, digits and hyphens".to_owned());
-        }
-        if self.runtimes.is_empty() {
-            return Err("runtimes: name one at least".to_owned());
-        }
-        let seconds = |budget: Budget| [budget.full_s, budget.quick_s];
-        if self.budget.is_some_and(|one| seconds(one).iter().any(|s| !(1.0..=36e3).contains(s))) {
-            return Err("budget: full_s and quick_s are 1 to 36000 seconds".to_owned());
-        }
-        let has_lengths = |open: &Open| open.parts.iter().all(|part| part.length_s.is_some());
-        match &self.engine {
-            Engine::Closed(_) if self.budget.is_none() => {
-                Err("budget: a closed loop needs one, for it has no length".to_owned())
-            }
-            Engine::Held(_) if self.budget.is_some() => {
-                Err("budget: connections that are held take as long as they take".to_owned())
-            }
-            Engine::Open(open) if self.budget.is_some() && has_lengths(open) => {
-                Err("budget: each part has its length_s; leave one of them out".to_owned())
-            }
-            Engine::Closed(closed) => few("engine.closed.clients", closed.clients.get().into()),
-            Engine::Held(held) => few("engine.held.connections", held.connections.get().into()),
-            Engine::Open(open) => open.check(self.budget.is_some()),
-        }
-    }
-
     /// Those who take part, out of `contestants`, on so many cores. Who has a number of workers of his own
     /// keeps it.
     #[must_use]
@@ -269,17 +220,6 @@ impl Spec {
         }
         let counted = self.workers_per_core.iter().flat_map(with);
         counted.chain(own.into_iter().cloned()).collect()
-    }
-
-    /// Paths of recorded traces taken from `folder`, where they are relative.
-    fn within(mut self, folder: &Path) -> Self {
-        if let Engine::Open(open) = &mut self.engine {
-            for part in &mut open.parts {
-                part.arrivals = std::mem::take(&mut part.arrivals).within(folder);
-                part.work = part.work.clone().within(folder);
-            }
-        }
-        self
     }
 
     /// Whether it has a number of clients that can be asked for: those of a closed loop, or connections
@@ -312,18 +252,6 @@ impl Spec {
 }
 
 impl Open {
-    fn check(&self, has_budget: bool) -> Result<(), String> {
-        if self.parts.is_empty() {
-            return Err("engine.open.parts: name one at least".to_owned());
-        }
-        for (index, part) in self.parts.iter().enumerate() {
-            part.check(has_budget).map_err(|what| format!("part {}, {what}", index + 1))?;
-        }
-        Ok(())
-    }
-}
-
-impl Open {
     /// Whether the ideal is a yardstick: it knows no faults and nobody beside, sends at the intended
     /// time, and its servers serve one at a time, or share cores.
     #[must_use]
@@ -337,53 +265,6 @@ impl Open {
 }
 
 impl Part {
-    fn check(&self, has_budget: bool) -> Result<(), String> {
-        if self.length_s.is_none() && !has_budget {
-            return Err("length_s: give one, or a budget".to_owned());
-        }
-        let mean = self.work.mean().map_err(|error| format!("work: {error:#}"))?;
-        match (self.rate, &self.arrivals) {
-            (None, Arrivals::Recorded(_)) => {}
-            (Some(_), Arrivals::Recorded(_)) => {
-                return Err("rate: recorded arrivals have their own".to_owned());
-            }
-            (None, _) => return Err("rate: say { load = 0.7 } or { per_second = 800 }".to_owned()),
-            (Some(Rate::Load(load) | Rate::Cores(load)), _)
-                if !(load > 0.0 && load <= LOAD_MAX) =>
-            {
-                return Err(format!("rate: a load is above 0, and {LOAD_MAX} at most"));
-            }
-            (Some(Rate::Load(_) | Rate::Cores(_)), _) if mean.is_zero() => {
-                return Err("rate: work of 0 µs makes no load; say { per_second = 800 }".to_owned());
-            }
-            (Some(Rate::PerSecond(rate)), _) if !(rate > 0.0 && rate <= RATE_MAX) => {
-                return Err(format!("rate.per_second: above 0, and {RATE_MAX} at most"));
-            }
-            (Some(_), _) => {}
-        }
-        if let Pace::Closed { length_us: Some(_), .. } = self.pace {
-            return Err("pace: a closed loop plays its trace once, and has no length_us".to_owned());
-        }
-        if let Connections::Kept(kept) = self.connections
-            && !(kept.share > 0.0 && kept.share <= 1.0)
-        {
-            return Err("connections.kept.share: above 0, and 1 at most".to_owned());
-        }
-        let Beside { idle, silent, slow } = self.beside;
-        let beside = u64::from(idle) + u64::from(silent) + u64::from(slow);
-        few("beside", beside)?;
-        if let Connections::Kept(kept) = self.connections {
-            few("connections.kept.number", kept.number.get().into())?;
-        }
-        if let Pace::Closed { clients, .. } = self.pace {
-            few("pace.closed.clients", clients.get().into())?;
-        }
-        if self.figures.iter().any(|figure| !(0.0..1.0).contains(&figure.quantile)) {
-            return Err("figures: a quantile is below 1, as 0.99".to_owned());
-        }
-        Ok(())
-    }
-
     /// What a block of this length is drawn from, with so many workers on so many cores.
     ///
     /// # Errors
@@ -437,114 +318,21 @@ impl Part {
     }
 }
 
-/// Whether so many connections can be open at a time.
-fn few(what: &str, connections: u64) -> Result<(), String> {
-    if connections <= CONNECTIONS_MAX.into() {
-        return Ok(());
-    }
-    Err(format!("{what}: {connections} connections, and {CONNECTIONS_MAX} at most can be open"))
-}
-
-/// `:LINE:COLUMN` of a byte of `text`.
-fn place(text: &str, at: usize) -> String {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    format!(":{line}:{column}")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::builtin;
     use super::*;
-
-    const GOOD: &str = r#"
-name = "mine"
-line = "what it is"
-question = "What is it?"
-runtimes = ["tokio"]
-
-[[engine.open.parts]]
-rate = { load = 0.5 }
-work = { constant_us = 1000 }
-length_s = 5
-fault = { stop = { for_ms = 1000 } }
-"#;
-
-    #[test]
-    fn a_file_says_what_it_says() {
-        let spec = Spec::parse("mine.toml", GOOD).unwrap();
-        assert_eq!((&*spec.name, spec.has_blocks(), spec.has_clients()), ("mine", true, false));
-        assert_eq!(spec.budget, None);
-        let Engine::Open(open) = &spec.engine else { panic!("{spec:?}") };
-        let part = &open.parts[0];
-        assert_eq!(part.rate, Some(Rate::Load(0.5)));
-        assert_eq!(part.work.mean().unwrap(), Duration::from_millis(1));
-        assert_eq!(part.length(None), Some(Duration::from_secs(5)));
-        let asked = |ms| part.length(Some(Duration::from_millis(ms)));
-        assert_eq!(asked(9_000), Some(Duration::from_secs(9)));
-        assert_eq!(asked(1_000), Some(Duration::from_millis(1_600)), "too short for its fault");
-    }
 
     #[test]
     fn each_contestant_takes_part_with_each_number_of_workers() {
-        let workers = NonZeroU32::new(3);
-        let own = Contestant { workers, ..Contestant::baseline() };
-        let labels = |text: &str| {
-            let spec = Spec::parse("mine.toml", text).unwrap();
+        let own = Contestant { workers: NonZeroU32::new(3), ..Contestant::baseline() };
+        let labels = |counts: &[u32]| {
+            let workers_per_core = counts.iter().copied().filter_map(NonZeroU32::new).collect();
+            let spec = Spec { workers_per_core, ..builtin::find("keep-alive").unwrap() };
             let lineup = spec.lineup(&[Contestant::baseline(), own.clone()], 2);
             lineup.iter().map(Contestant::label).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(labels(GOOD), "baseline baseline@3");
-        let counts = format!("workers_per_core = [1, 8, 1000]\n{GOOD}");
-        assert_eq!(labels(&counts), "baseline@2 baseline@16 baseline@256 baseline@3");
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_in_one_line_with_its_place() {
-        let check = |from: &str, to: &str, expected: &str| {
-            assert!(GOOD.contains(from), "{from}");
-            let said = Spec::parse("mine.toml", &GOOD.replace(from, to)).unwrap_err();
-            assert!(said.starts_with(expected), "{said}");
-            assert_eq!(said.lines().count(), 1, "{said}");
-        };
-        check("length_s", "lenght_s", "mine.toml:10:1: unknown field `lenght_s`, expected one of");
-        check(
-            "stop = ",
-            "stip = ",
-            "mine.toml:11:11: unknown variant `stip`, expected one of `kill`",
-        );
-        check("0.5", "\"half\"", "mine.toml:8:17: invalid type: string \"half\", expected f64");
-        check("0.5 }", "0.5", "mine.toml:9:1: missing comma between key-value pairs");
-        check("[\"tokio\"]", "[\"rayon\"]", "mine.toml:5:13: unknown variant `rayon`, expected");
-        check("line = ", "# ", "mine.toml:1:1: missing field `line`");
-        check("[\"tokio\"]", "[]", "mine.toml: runtimes: name one at least");
-        check("\"mine\"", "\"Mine\"", "mine.toml: name: use small letters");
-        check("0.5", "-0.5", "mine.toml: part 1, rate: a load is above 0, and 2 at most");
-        check(
-            "length_s",
-            "beside = { idle = 4294967295, silent = 1 }\nlength_s",
-            "mine.toml: part 1, beside: 4294967296 connections, and 100000 at most can be open",
-        );
-        check("length_s = 5\n", "", "mine.toml: part 1, length_s: give one, or a budget");
-        check(
-            "runtimes = [\"tokio\"]\n",
-            "runtimes = [\"tokio\"]\nbudget = { full_s = 9, quick_s = 2 }\n",
-            "mine.toml: budget: each part has its length_s",
-        );
-        check(
-            "1000 }\nlength",
-            "0 }\nlength",
-            "mine.toml: part 1, rate: work of 0 µs makes no load",
-        );
-        check(
-            "constant_us = 1000",
-            "recorded = \"no.csv\"",
-            "mine.toml: part 1, work: cannot read",
-        );
-        check(
-            "rate = ",
-            "arrivals = { recorded = \"a\" }\nrate = ",
-            "mine.toml: part 1, rate: recorded",
-        );
+        assert_eq!(labels(&[]), "baseline baseline@3");
+        assert_eq!(labels(&[1, 8, 1_000]), "baseline@2 baseline@16 baseline@256 baseline@3");
     }
 }
