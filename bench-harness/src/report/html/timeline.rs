@@ -97,11 +97,15 @@ fn worst_us(moment: &Moment) -> Option<f64> {
     moment.worst_ms.map(|ms| ms * 1_000.0)
 }
 
-/// What was done, and how often.
-fn done(timeline: &[Moment]) -> BTreeMap<&str, usize> {
+/// What was done, and how often, over all moments.
+fn done(timeline: &[Moment]) -> BTreeMap<&str, u64> {
     let mut counts = BTreeMap::new();
-    for done in timeline.iter().filter_map(|moment| moment.done.as_deref()) {
-        *counts.entry(done).or_default() += 1;
+    let words = timeline.iter().filter_map(|moment| moment.done.as_deref());
+    for word in words.flat_map(|words| words.split(", ")).filter(|word| *word != NEXT) {
+        let several =
+            word.split_once(" × ").and_then(|(times, what)| Some((times.parse().ok()?, what)));
+        let (times, what): (u64, &str) = several.unwrap_or((1, word));
+        *counts.entry(what).or_default() += times;
     }
     counts
 }
@@ -117,6 +121,14 @@ fn tip(moment: &Moment) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn deeds_are_counted_over_all_moments() {
+        let moment = |done: &str| Moment { done: Some(done.to_owned()), ..Moment::default() };
+        let timeline = [moment("killed"), moment("2 × killed, stopped"), moment(NEXT), moment("x")];
+        let seen = done(&timeline).into_iter().collect::<Vec<_>>();
+        assert_eq!(seen, [("killed", 3), ("stopped", 1), ("x", 1)]);
+    }
 
     #[test]
     fn a_moment_lasts_until_the_next() {
