@@ -88,10 +88,7 @@ impl<'s> Scaler<'s> {
     /// What was done.
     #[must_use]
     pub fn finish(mut self) -> Scaled {
-        if self.done < self.steps {
-            let (done, steps) = (self.done, self.steps);
-            self.failures.push(format!("only {done} of {steps} steps were confirmed in time"));
-        }
+        self.failures.extend(missing(self.done, self.steps));
         let cycles = self.done / steps_of(self.most, 1).max(1);
         Scaled { cycles, deeds: self.deeds, failures: self.failures }
     }
@@ -112,6 +109,16 @@ impl<'s> Scaler<'s> {
             _ => {}
         }
     }
+}
+
+/// What is missing of so many steps.
+fn missing(done: u32, steps: u32) -> Option<String> {
+    if steps == 0 {
+        return Some(
+            "it has one slot, and no other to take away: give it two workers at least".to_owned(),
+        );
+    }
+    (done < steps).then(|| format!("only {done} of {steps} steps were confirmed in time"))
 }
 
 /// Steps of so many cycles: each takes all slots but one away and gives them back.
@@ -142,5 +149,13 @@ mod tests {
         let signals: Vec<Signal> = (0..6).map(|index| step(index, 4).0).collect();
         assert_eq!(signals, [down, down, down, up, up, up]);
         assert_eq!(steps_of(8, 50), 700);
+    }
+
+    #[test]
+    fn nothing_to_do_is_not_done() {
+        let said = |done, workers| missing(done, steps_of(workers, 50)).unwrap_or_default();
+        assert_eq!(said(700, 8), "");
+        assert_eq!(said(699, 8), "only 699 of 700 steps were confirmed in time");
+        assert!(said(0, 1).starts_with("it has one slot"), "{}", said(0, 1));
     }
 }
