@@ -43,8 +43,6 @@ impl Status {
     pub const INTERNAL_SERVER_ERROR: Self = Self(500);
     /// 501: a transfer coding we do not know, that is, any.
     pub const NOT_IMPLEMENTED: Self = Self(501);
-    /// 503: shed; the client may try again.
-    pub const SERVICE_UNAVAILABLE: Self = Self(503);
     /// 505: neither HTTP/1.0 nor HTTP/1.1.
     pub const VERSION_NOT_SUPPORTED: Self = Self(505);
 
@@ -69,7 +67,6 @@ impl Status {
             431 => "Request Header Fields Too Large",
             500 => "Internal Server Error",
             501 => "Not Implemented",
-            503 => "Service Unavailable",
             505 => "HTTP Version Not Supported",
             _ => "Unknown",
         }
