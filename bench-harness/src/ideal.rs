@@ -67,7 +67,7 @@ mod tests {
     use rand::{Rng as _, SeedableRng as _};
 
     use super::*;
-    use crate::measure::latency::to_f64;
+    use crate::measure::latency::{percentile, to_f64};
 
     /// Mean work of the traces below.
     pub(super) const SERVICE: f64 = 1_000_000.0;
@@ -121,7 +121,7 @@ mod tests {
         servers: u32,
         load: f64,
         work: impl Fn(f64) -> f64 + Copy,
-        sum_of: impl Fn(&[(u64, u64)]) -> f64,
+        mut sum_of: impl FnMut(&[(u64, u64)]) -> f64,
     ) -> f64 {
         const SEEDS: u32 = 4;
         let each = (0..SEEDS).flat_map(|seed| [(seed, false), (seed, true)]);
@@ -130,14 +130,25 @@ mod tests {
         sums.sum::<f64>() / f64::from(COUNT * SEEDS * 2) / SERVICE
     }
 
+    /// Mean and 99th percentile of the waits.
     fn check(servers: u32, load: f64) {
+        let mut waits = Vec::new();
         let wait = mean(servers, load, poisson, |arrivals| {
-            let total: u64 = latencies(arrivals, servers).iter().sum();
-            let work: u64 = arrivals.iter().map(|(_, work)| work).sum();
-            to_f64(total - work)
+            let latencies = latencies(arrivals, servers);
+            let each = latencies.iter().zip(arrivals).map(|(latency, (_, work))| latency - work);
+            let before = waits.len();
+            waits.extend(each);
+            to_f64(waits[before..].iter().sum())
         });
         let expected = mean_wait(servers, load);
         assert!((wait / expected - 1.0).abs() < 0.01, "k={servers} ρ={load}: {wait} {expected}");
+
+        // Whoever waits at all waits exponentially.
+        let mean_of_who_waits = 1.0 / (f64::from(servers) * (1.0 - load));
+        let who_waits = expected / mean_of_who_waits;
+        let expected = mean_of_who_waits * (who_waits / 0.01).ln();
+        let p99 = percentile(&mut waits, 0.99).unwrap() / SERVICE;
+        assert!((p99 / expected - 1.0).abs() < 0.01, "k={servers} ρ={load}: p99 {p99} {expected}");
     }
 
     #[test]
