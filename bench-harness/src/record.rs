@@ -40,7 +40,7 @@ pub struct Record {
     #[arg(long, value_enum, value_name = "UNIT")]
     pub unit: Option<Unit>,
     /// JSON field with the time of a request: a date (RFC 3339, or that of the common log format) or
-    /// seconds since 1970; a dot leads into objects.
+    /// seconds since 1970 (or thousandths, millionths or milliardths of them); a dot leads into objects.
     #[arg(long, value_name = "NAME", default_value = "time")]
     pub time_field: String,
     /// JSON field with how long it took.

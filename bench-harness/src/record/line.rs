@@ -77,8 +77,13 @@ impl Reader {
             })
         };
         let at_s = match field(&self.time_field)? {
-            Value::Number(seconds) => seconds.as_f64().ok_or("a time that is no number")?,
-            Value::String(text) => text.parse().or_else(|_| date_of(text))?,
+            Value::Number(number) => {
+                since_1970(number.as_f64().ok_or("a time that is no number")?)?
+            }
+            Value::String(text) => match text.parse() {
+                Ok(number) => since_1970(number)?,
+                Err(_) => date_of(text)?,
+            },
             _ => return Err(format!("`{}` is neither a date nor a number", self.time_field)),
         };
         let took_us = match field(&self.duration_field)? {
@@ -106,6 +111,19 @@ impl Reader {
                 Unit::Us => 1.0,
             })
     }
+}
+
+/// Seconds since 1970 of a number of them, or of thousandths, millionths or milliardths: as seconds each of
+/// those would be thousands of years away.
+fn since_1970(number: f64) -> Result<f64, String> {
+    let seconds = match number.abs() {
+        size if size < 1e11 => number,
+        size if size < 1e14 => number / 1e3,
+        size if size < 1e17 => number / 1e6,
+        size if size < 1e20 => number / 1e9,
+        _ => return Err(format!("`{number}` is no time since 1970")),
+    };
+    Ok(seconds)
 }
 
 /// Seconds since 1970 of a date as the common log format or RFC 3339 has it.
@@ -168,6 +186,11 @@ mod tests {
             Ok((at - 0.5, 12.0)),
         );
         check(None, r#"{"ts":"1795326071.5","http":{"took":12}}"#, Ok((at, 12.0)));
+        for number in ["1795326071500", "1795326071500000", "1795326071500000000"] {
+            check(None, &format!(r#"{{"ts":{number},"http":{{"took":12}}}}"#), Ok((at, 12.0)));
+        }
+        check(None, r#"{"ts":1e300,"http":{"took":12}}"#, Err("is no time since 1970"));
+        check(None, r#"{"ts":"NaN","http":{"took":12}}"#, Err("`NaN` is no time since 1970"));
         check(None, r#"{"ts":true,"http":{"took":12}}"#, Err("neither a date nor a number"));
         check(None, r#"{"ts":1}"#, Err("no field `http.took`"));
         check(None, r#"{"ts":1"#, Err("no JSON object"));
