@@ -78,8 +78,8 @@ impl Outputs {
     /// the files stays as it is.
     ///
     /// # Errors
-    /// A usage error if two would go to standard output, or another form than JSON to a file that
-    /// is called so, most likely a result that was meant to be read; else a file that cannot be
+    /// A usage error if two would go to standard output or to one file, or another form than JSON to a
+    /// file that is called so, most likely a result that was meant to be read; else a file that cannot be
     /// written.
     pub fn check(&self) -> anyhow::Result<()> {
         let printed: Vec<_> =
@@ -89,7 +89,13 @@ impl Outputs {
             let text = format!("{one} and {other} cannot share standard output: name a FILE");
             return Err(Usage(text).into());
         }
-        for (form, path) in self.asked().filter(|(_, path)| !is_stdout(path)) {
+        let files: Vec<_> = self.asked().filter(|(_, path)| !is_stdout(path)).collect();
+        for (index, &(form, path)) in files.iter().enumerate() {
+            if let Some((other, _)) = files[..index].iter().find(|(_, other)| *other == path) {
+                let (one, other, path) = (other.option(), form.option(), path.display());
+                let text = format!("{one} and {other} cannot both go to {path}: name another file");
+                return Err(Usage(text).into());
+            }
             if form != Form::Json && path.extension().is_some_and(|end| end == "json") {
                 let (option, path) = (form.option(), path.display());
                 let text = format!("{option} would overwrite {path}: name another file");
@@ -149,6 +155,18 @@ mod tests {
         let error = both.check().unwrap_err();
         assert!(
             error.is::<Usage>() && error.to_string().starts_with("--csv and --html"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn one_file_holds_one_form() {
+        let file = || Some("result".into());
+        let both = Outputs { json: file(), csv: file(), ..Outputs::default() };
+        let error = both.check().unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
+        assert!(
+            error.to_string().starts_with("--json and --csv cannot both go to result"),
             "{error}"
         );
     }
