@@ -263,6 +263,12 @@ mod tests {
     }
 
     #[test]
+    fn its_own_number_of_workers_comes_before_what_is_asked_for() {
+        let own = Contestant { workers: NonZeroU32::new(2), ..Contestant::baseline() };
+        assert_eq!((own.workers_of(8), Contestant::baseline().workers_of(8)), (2, 8));
+    }
+
+    #[test]
     fn a_wrong_label_is_told_the_right_ones() {
         check(
             &["pull"],

@@ -312,6 +312,24 @@ fn html_shows_everything_on_one_page() {
     check("page.html", &html::render(&[report()]));
 }
 
+/// As in a scenario with workers of its own number.
+#[test]
+fn a_scenario_with_a_yardstick_of_its_own_names_it_everywhere() {
+    let with_own = |mut report: Report| {
+        let scenario = &mut report.scenarios[0];
+        scenario.against = Some("baseline@2".to_owned());
+        scenario.rows[0].contestant = "baseline@2".to_owned();
+        report
+    };
+    let report = with_own(report());
+    let page = html::render(std::slice::from_ref(&report));
+    assert!(page.contains("Server CPU per connection, ratio to baseline@2<"), "it is not named");
+    assert!(!page.contains("per connection, ratio to baseline<"), "another is named");
+    let diff = Diff::of(&report, &with_own(later())).unwrap();
+    let figures: Vec<&str> = diff.scenarios[0].changes.iter().map(|one| &*one.figure).collect();
+    assert!(figures.contains(&"throughput, ratio to baseline@2"), "{figures:?}");
+}
+
 #[test]
 fn several_results_share_a_page_and_its_colours_and_no_anchor() {
     let page = html::render(&[report(), later()]);
