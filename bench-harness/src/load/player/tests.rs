@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::*;
 use crate::load::protocol::{Handler, Kept};
@@ -361,9 +361,10 @@ fn a_closed_loop_of_a_given_length_begins_again_and_ends() {
 
 #[test]
 fn where_nobody_listens_all_are_refused() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let SocketAddr::V4(target) = listener.local_addr().unwrap() else { panic!("IPv4 was asked") };
-    drop(listener);
+    // Its port is taken, so that no test beside this one gets it, and nobody listens there.
+    let holder = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    holder.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let target = holder.local_addr().unwrap().as_socket_ipv4().unwrap();
     let arrivals = arrivals(&[(Deed::Answer, 100); 20]);
     let beside = Beside { idle: 1, silent: 1, slow: 1 };
     let kept = Kept { number: number(2), requests: number(3), share: 0.5 };
