@@ -48,6 +48,12 @@ impl Entry {
     }
 }
 
+/// One that says in HTTP whom it refuses, as almost every app of ours would: who was queued for several
+/// workers that died was *shed*, not lost.
+fn answering(handoff: Handoff) -> Box<dyn Strategy> {
+    Box::new(handoff.refusal(&b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..]))
+}
+
 /// One that anybody can serve who can serve any.
 fn some_service() -> Service {
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
@@ -198,7 +204,7 @@ impl Registry {
                 line: "the supervisor accepts and passes each connection to the next worker with \
                        room; exactly even, one process more on the way",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::round_robin()),
+                make: || answering(Handoff::round_robin()),
                 choice: Some(HANDOFF),
             },
             Entry {
@@ -206,7 +212,7 @@ impl Registry {
                 variant: "least",
                 line: "to the worker with the fewest connections; even for connections that stay",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::least()),
+                make: || answering(Handoff::least()),
                 choice: Some(Choice { make: "Handoff::least()", rank: 21, ..HANDOFF }),
             },
             Entry {
@@ -214,7 +220,7 @@ impl Registry {
                 variant: "p2c",
                 line: "to the less loaded of two drawn at random; nearly as even as least",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::power_of_two()),
+                make: || answering(Handoff::power_of_two()),
                 choice: Some(Choice { make: "Handoff::power_of_two()", rank: 22, ..HANDOFF }),
             },
             Entry {
@@ -222,7 +228,7 @@ impl Registry {
                 variant: "hash",
                 line: "the same worker for the same client address; as even as the addresses are",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::client_hash()),
+                make: || answering(Handoff::client_hash()),
                 choice: Some(Choice {
                     make: "Handoff::client_hash()",
                     rank: 24,
@@ -235,7 +241,7 @@ impl Registry {
                 variant: "idle",
                 line: "only to a worker that has nothing to do; under tokio one connection at a time",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::idle()),
+                make: || answering(Handoff::idle()),
                 choice: Some(Choice {
                     make: "Handoff::idle()",
                     rank: 23,
@@ -249,7 +255,7 @@ impl Registry {
                 line: "one channel for all, idle workers take the oldest; the ideal queue for blocking \
                        workers, who is chosen is nobody's choice",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::pull()),
+                make: || answering(Handoff::pull()),
                 choice: Some(Choice {
                     make: "Handoff::pull()",
                     rank: 25,
@@ -263,7 +269,7 @@ impl Registry {
                 line: "as round-robin, one connection per wake-up and message: what batches save event \
                        loops shows beside it",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::one_by_one()),
+                make: || answering(Handoff::one_by_one()),
                 choice: None,
             },
             Entry {
@@ -272,7 +278,7 @@ impl Registry {
                 line: "the bad example: each worker in turn, busy or not; a connection waits behind a \
                        busy worker while others idle",
                 runtimes: BOTH,
-                make: || Box::new(Handoff::eager()),
+                make: || answering(Handoff::eager()),
                 choice: None,
             },
             Entry {

@@ -39,3 +39,30 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use forkherd_core::Peer;
+
+    use super::*;
+    use crate::channel::Note;
+
+    #[test]
+    fn a_refusal_arrives_whole_though_the_request_was_never_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        client.write_all(&[b'x'; 10_000]).unwrap();
+        let (socket, peer) = listener.accept().unwrap();
+        // All of it has come.
+        let mut seen = vec![0; 10_000];
+        while socket.peek(&mut seen).unwrap() < seen.len() {}
+        let note = Note { peer: Peer::from(peer), listener: 0, deaths: DEATHS + 1 };
+        Refusal::new(&b"no"[..]).refuse(Parcel { socket: socket.into(), note });
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"no");
+    }
+}

@@ -78,14 +78,16 @@ pub const IDLE: Duration = Duration::from_secs(30);
 /// not keep a worker.
 pub const HEAD: Duration = Duration::from_secs(10);
 
-/// Longest a worker that has to leave waits for the first request of a connection that it took just then.
-pub const GRACE: Duration = Duration::from_secs(1);
+/// Longest a worker that has to leave, or that others wait for, waits for the first request of a connection
+/// that it took: a packet that was lost comes again after 0.2 s, or after 3 s if the one after that was lost,
+/// too, as where a listen queue overflows.
+pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Converses with blocking reads and writes.
 ///
 /// A read that times out ([`Service::read_timeout`](forkherd_core::Service::read_timeout)) is the
 /// moment to ask `go_on` again: a silent client must not keep a worker that is told to leave, or that
-/// others wait for.
+/// others wait for, beyond [`GRACE`].
 ///
 /// # Errors
 /// That of the stream: the client went away.
@@ -99,6 +101,7 @@ pub fn blocking(
     inbox.clear();
     let taken = Instant::now();
     let mut since = taken;
+    let mut answered = false;
     loop {
         out.clear();
         let answer = match inbox.parse() {
@@ -115,7 +118,8 @@ pub fn blocking(
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        if !go_on() {
+                        let patience = if answered { Duration::ZERO } else { GRACE };
+                        if !go_on() && since.elapsed() >= patience {
                             return Ok(());
                         }
                     }
@@ -152,6 +156,7 @@ pub fn blocking(
         if answer.after == After::Close {
             return Ok(());
         }
+        answered = true;
         since = Instant::now();
     }
 }
@@ -249,4 +254,68 @@ async fn perform(task: Task) -> Option<Duration> {
         return Some(start.elapsed());
     }
     hello::perform(task)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A client that sends these, in between nothing for as long as a read waits.
+    struct Client {
+        sends: Vec<Option<&'static [u8]>>,
+        receives: Vec<u8>,
+    }
+
+    impl Client {
+        /// What it received until its connection ended, where others wait for the worker.
+        fn served(sends: &[Option<&'static [u8]>]) -> String {
+            let mut client = Self { sends: sends.to_vec(), receives: Vec::new() };
+            client.sends.reverse();
+            let hello = hello::Hello { slot: 0 };
+            blocking(&mut client, &hello, || false, &mut Buffers::default()).unwrap();
+            String::from_utf8(client.receives).unwrap()
+        }
+    }
+
+    impl Read for Client {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            match self.sends.pop() {
+                Some(Some(bytes)) => {
+                    into[..bytes.len()].copy_from_slice(bytes);
+                    Ok(bytes.len())
+                }
+                Some(None) => Err(ErrorKind::WouldBlock.into()),
+                None => {
+                    std::thread::sleep(Duration::from_millis(10));
+                    Err(ErrorKind::WouldBlock.into())
+                }
+            }
+        }
+    }
+
+    impl Write for Client {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.receives.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_is_late_with_the_first_request_is_served_though_others_wait() {
+        let whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert!(Client::served(&[None, Some(whole)]).starts_with("HTTP/1.1 200 "));
+        let (begin, end) = whole.split_at(9);
+        assert!(Client::served(&[Some(begin), None, Some(end)]).starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    fn who_says_nothing_keeps_no_worker_that_others_wait_for() {
+        let start = Instant::now();
+        assert_eq!(Client::served(&[]), "");
+        assert!(start.elapsed() >= GRACE);
+    }
 }
