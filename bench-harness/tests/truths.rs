@@ -194,11 +194,13 @@ fn more_workers_than_cores_take_short_cpu_bound_requests_past_long_ones() {
     drop(alone);
     let report = compare(
         "",
-        &["--scenarios=cpu-bound", "--seconds=8", "--strategies=prefork", "--against=prefork"],
+        &["--scenarios=cpu-bound", "--seconds=15", "--strategies=prefork", "--against=prefork"],
     );
     let rows: Vec<&Row> = report.scenarios[0].rows.iter().collect();
     let [few, many] = &*rows else { panic!("two numbers of workers: {rows:?}") };
     let p99 =
         |row: &Row| row.short.as_ref().and_then(|short| short.p99_us).expect("enough samples");
-    assert!(p99(few) >= 3.0 * p99(many), "{} µs, {} µs", p99(few), p99(many));
+    // Simulated on 2 cores: 25 times if they are shared evenly, 18 to 22 in slices of 4 to 3 ms. Seen: 11 and 12
+    // on a quiet machine, 4.4 while a build came and went: whoever comes by makes short requests wait in both.
+    assert!(p99(few) >= 4.0 * p99(many), "{} µs, {} µs", p99(few), p99(many));
 }
