@@ -188,15 +188,13 @@ mod tests {
     fn a_wait_is_not_rounded_up_to_whole_milliseconds() {
         let mut driver = Driver::new().unwrap();
         let mut happened = Vec::new();
-        // The shortest of many: a busy machine makes some longer, a rounded timeout makes all so.
-        let shortest = (0..50)
-            .map(|_| {
-                let start = Instant::now();
-                driver.wait(Some(start + Duration::from_micros(200)), &mut happened).unwrap();
-                start.elapsed()
-            })
-            .min();
-        assert!(shortest < Some(Duration::from_micros(900)), "{shortest:?}");
+        // One of many: a busy machine makes some longer, a rounded timeout makes all so.
+        let is_short = (0..5_000).any(|_| {
+            let start = Instant::now();
+            driver.wait(Some(start + Duration::from_micros(200)), &mut happened).unwrap();
+            start.elapsed() < Duration::from_micros(900)
+        });
+        assert!(is_short);
     }
 
     #[test]
