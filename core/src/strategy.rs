@@ -85,7 +85,8 @@ pub trait Strategy: fmt::Debug {
         None
     }
 
-    /// Supervisor · after the worker was reaped, or its spawn failed; exactly once per `provision`.
+    /// Supervisor · after the worker was reaped, or its spawn failed, or `provision` itself; exactly once per
+    /// `provision`.
     fn release(&mut self, worker: WorkerId) {
         let _ = worker;
     }

@@ -10,9 +10,7 @@
 //! # Correct order
 //!
 //! 1. lock `PATH.lock`; who does not get it is a second instance, and is refused;
-//! 2. look at PATH: nothing there, or a socket nobody listens on, which is removed; else refuse. Workers
-//!    outlive a killed supervisor by some milliseconds: wait for the end of who listens there if the
-//!    one that began to listen is dead;
+//! 2. look at PATH: nothing there, or a socket nobody listens on, which is removed; else refuse.
 //! 3. `bind(2)`; 4. `chmod(2)`, whatever the umask is; 5. `listen(2)`.
 //!
 //! Nobody can connect before 5 (`ECONNREFUSED`), so nobody gets in by permissions that are not there yet;
@@ -26,12 +24,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open};
 use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The right to a path, and what is bound there.
@@ -50,12 +45,15 @@ pub(crate) struct UnixPath {
     owner: u32,
 }
 
-/// How often the lock's file may be replaced under our hands, or a worker of somebody dead may accept and close
-/// what we ask it with: each time another instance has just ended.
+/// How often the lock's file may be replaced under our hands: each time another instance has just ended.
 const ATTEMPTS: u32 = 16;
 
-/// How long the workers of a killed supervisor may take to end.
+/// How long a killed supervisor may take to end with all its children: its workers listen for some milliseconds
+/// after it, and a child that it was starting has its lock until the `exec`.
 const ORPHANS: Duration = Duration::from_secs(2);
+
+/// Between two looks at what tells nobody of its end: a lock, a full queue.
+const PAUSE: Duration = Duration::from_millis(10);
 
 impl UnixPath {
     /// Takes the path, and removes what an earlier owner has left there.
@@ -67,7 +65,8 @@ impl UnixPath {
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock_path = PathBuf::from(lock_path);
-        let lock = lock(&lock_path)?;
+        let deadline = Instant::now() + ORPHANS;
+        let lock = lock(&lock_path, deadline)?;
         let taken = Self {
             path: path.to_owned(),
             lock_path,
@@ -75,7 +74,7 @@ impl UnixPath {
             bound: None,
             owner: std::process::id(),
         };
-        remove_stale(path)?;
+        remove_stale(path, deadline)?;
         Ok(taken)
     }
 
@@ -109,14 +108,15 @@ impl Drop for UnixPath {
     }
 }
 
-fn lock(path: &Path) -> io::Result<OwnedFd> {
+fn lock(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let about = |why: &dyn std::fmt::Display, kind| {
         let text = format!("its lock {}: {why}: remove it, or choose another path", path.display());
         io::Error::new(kind, text)
     };
-    for _ in 0..ATTEMPTS {
+    let mut replaced = 0;
+    while replaced < ATTEMPTS {
         let file = match open(path, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => file,
             // Something is there that can be no lock.
@@ -137,6 +137,10 @@ fn lock(path: &Path) -> io::Result<OwnedFd> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) if Instant::now() < deadline => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
             Err(Errno::AGAIN) => return Err(in_use("another instance serves it")),
             Err(error) => return Err(error.into()),
         }
@@ -150,11 +154,12 @@ fn lock(path: &Path) -> io::Result<OwnedFd> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        replaced += 1;
     }
     Err(in_use("other instances come and go there"))
 }
 
-fn remove_stale(path: &Path) -> io::Result<()> {
+fn remove_stale(path: &Path, deadline: Instant) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -166,10 +171,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             "what is there is no socket, and was left alone: remove it, or choose another path",
         ));
     }
-    let deadline = Instant::now() + ORPHANS;
-    for _ in 0..ATTEMPTS {
-        // A program that knows nothing of our lock may listen there. One connection that ends soon is what it
-        // sees of us; were its queue full, a blocking call would wait for it.
+    loop {
+        // A program that knows nothing of our lock may listen there. One connection is what it sees of us;
+        // were its queue full, a blocking call would wait for it.
         let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
         match probe.connect(&SockAddr::unix(path)?) {
             Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
@@ -178,18 +182,16 @@ fn remove_stale(path: &Path) -> io::Result<()> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
-            Ok(()) if began_by_a_dead_one(&probe)? && ends(&probe, deadline)? => {}
+            Ok(()) if ends(&probe, deadline)? => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             _ => break,
         }
+        if Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(PAUSE);
     }
     Err(in_use("another program listens there"))
-}
-
-/// Whether the process that called `listen(2)` on the other side is dead. One that cannot be seen from
-/// here (another process namespace) is taken to be alive.
-fn began_by_a_dead_one(probe: &Socket) -> io::Result<bool> {
-    let owner = getsockopt(probe, PeerCredentials)?.pid();
-    Ok(Pid::from_raw(owner).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)))
 }
 
 /// Waits until the connection ends, as it does at the latest when nobody has its listener any more.
@@ -290,50 +292,35 @@ mod tests {
         assert_eq!(UnixPath::take(&folder.path()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
-    /// The listener of a process that has ended, and that somebody else has still open: us.
-    fn orphaned(path: &Path, test: &str) -> Socket {
-        let socket = socket();
-        socket.bind(&SockAddr::unix(path).unwrap()).unwrap();
-        let owner = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &format!("unix_path::tests::{test}")])
-            .env(OWNER, "")
-            .stdin(OwnedFd::from(socket.try_clone().unwrap()))
-            .output()
-            .unwrap();
-        assert!(owner.status.success(), "{owner:?}");
-        socket
-    }
-
-    /// Set in the process that begins to listen and ends.
-    const OWNER: &str = "FORKHERD_TEST_OWNER";
-
     #[test]
-    fn the_last_worker_of_a_dead_owner_is_waited_for() {
-        if std::env::var_os(OWNER).is_some() {
-            return rustix::net::listen(io::stdin(), 8).unwrap();
-        }
+    fn the_end_of_a_former_owner_is_waited_for() {
         let folder = Folder::new();
         let path = folder.path();
-        let worker = orphaned(&path, "the_last_worker_of_a_dead_owner_is_waited_for");
+        let lock_path = folder.0.join("a.sock.lock");
+        let held = lock(&lock_path, Instant::now()).unwrap();
+        let worker = UnixListener::bind(&path).unwrap();
         std::thread::scope(|scope| {
-            // It ends while somebody waits for that.
-            scope.spawn(|| drop((worker.accept().unwrap(), worker)));
+            // One after the other: the child that has the lock, and the worker that listens.
+            scope.spawn(|| {
+                drop(held);
+                drop((worker.accept().unwrap(), worker));
+            });
             UnixPath::take(&path).unwrap();
         });
         assert_eq!(folder.names(), Vec::<String>::new());
     }
 
     #[test]
-    fn who_keeps_what_a_dead_one_began_is_left_alone() {
-        if std::env::var_os(OWNER).is_some() {
-            return rustix::net::listen(io::stdin(), 8).unwrap();
-        }
+    fn a_full_queue_is_somebody_who_may_end() {
         let folder = Folder::new();
         let path = folder.path();
-        let heir = orphaned(&path, "who_keeps_what_a_dead_one_began_is_left_alone");
+        let worker = socket();
+        worker.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        worker.listen(0).unwrap();
+        let waits = UnixStream::connect(&path).unwrap();
         assert_eq!(UnixPath::take(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        UnixStream::connect(&path).unwrap();
-        drop(heir);
+        drop((worker, waits));
+        UnixPath::take(&path).unwrap();
     }
 
     #[test]
@@ -406,7 +393,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..300 {
+                    for _ in 0..100 {
                         let Ok(mut taken) = UnixPath::take(&folder.path()) else { continue };
                         assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0);
                         let socket = socket();

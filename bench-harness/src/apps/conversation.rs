@@ -79,7 +79,7 @@ pub const IDLE: Duration = Duration::from_secs(30);
 pub const HEAD: Duration = Duration::from_secs(10);
 
 /// Longest a worker that has to leave, or that others wait for, waits for the first request of a connection
-/// that it took: a packet that was lost comes again after 0.2 s, or after 3 s if the one after that was lost,
+/// that it took, or for the rest of one that has begun: a packet that was lost comes again after 0.2 s, or after 3 s if the one after that was lost,
 /// too, as where a listen queue overflows.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -118,7 +118,8 @@ pub fn blocking(
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        let patience = if answered { Duration::ZERO } else { GRACE };
+                        let is_idle = answered && inbox.is_empty();
+                        let patience = if is_idle { Duration::ZERO } else { GRACE };
                         if !go_on() && since.elapsed() >= patience {
                             return Ok(());
                         }
@@ -191,13 +192,19 @@ pub async fn on_tokio(
                         leaving = true;
                         // What is there already is answered, and a connection that was taken from the
                         // queue just now is not idle: its request may be there in a moment.
-                        let patience = if answered { Duration::ZERO } else { GRACE };
+                        let is_idle = answered && inbox.is_empty();
+                        let patience = if is_idle { Duration::ZERO } else { GRACE };
                         end = Instant::now() + patience;
                         bell.as_mut().reset(end.into());
                     }
                     count = stream.read(inbox.space()) => match count? {
                         0 => return Ok(()),
-                        count => inbox.filled(count),
+                        count => {
+                            if inbox.is_empty() && !leaving {
+                                end = Instant::now() + HEAD;
+                            }
+                            inbox.filled(count);
+                        }
                     },
                     () = &mut bell => {
                         if Instant::now() >= end {
@@ -269,10 +276,15 @@ mod tests {
     impl Client {
         /// What it received until its connection ended, where others wait for the worker.
         fn served(sends: &[Option<&'static [u8]>]) -> String {
+            Self::served_while(sends, || false)
+        }
+
+        /// The same, where that holds only once `go_on` says no.
+        fn served_while(sends: &[Option<&'static [u8]>], go_on: impl Fn() -> bool) -> String {
             let mut client = Self { sends: sends.to_vec(), receives: Vec::new() };
             client.sends.reverse();
             let hello = hello::Hello { slot: 0 };
-            blocking(&mut client, &hello, || false, &mut Buffers::default()).unwrap();
+            blocking(&mut client, &hello, go_on, &mut Buffers::default()).unwrap();
             String::from_utf8(client.receives).unwrap()
         }
     }
@@ -310,6 +322,22 @@ mod tests {
         assert!(Client::served(&[None, Some(whole)]).starts_with("HTTP/1.1 200 "));
         let (begin, end) = whole.split_at(9);
         assert!(Client::served(&[Some(begin), None, Some(end)]).starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    fn a_second_request_that_has_begun_is_served_though_others_wait_meanwhile() {
+        let whole = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let (begin, end) = whole.split_at(9);
+        let asked = std::cell::Cell::new(0);
+        let go_on = || asked.replace(asked.get() + 1) == 0;
+        let sends = [Some(&whole[..]), Some(begin), None, Some(end)];
+        let answers = Client::served_while(&sends, go_on);
+        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 2, "{answers}");
+        // Nothing has begun: it is let go at once.
+        let asked = std::cell::Cell::new(0);
+        let go_on = || asked.replace(asked.get() + 1) == 0;
+        let answers = Client::served_while(&[Some(whole), None, Some(whole)], go_on);
+        assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 1, "{answers}");
     }
 
     #[test]

@@ -106,6 +106,14 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
         }
         // After another user, which clears it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| failed("prctl", &e))?;
+        if !spec.fork {
+            // A program may have threads before it runs a service, and signals may be given to those.
+            std::thread::spawn(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
+        }
         // What a supervisor needs for its slots, and for what waits in its hands.
         let needed = |files| files + 16 * u64::from(spec.workers);
         if let Some(files) = spec.supervisor_files.or(spec.files.map(needed)) {

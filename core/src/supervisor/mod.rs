@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
@@ -23,7 +24,7 @@ use self::process::{Change, Kit, Process, Spawner};
 use self::pulse::{Pulse, Rule};
 use self::state::{Action, Event, KillReason, Outcome, Settings, State};
 use crate::acceptor::{AcceptFault, Interest, SourceId, Streak, Wake};
-use crate::board::{Leaving, View};
+use crate::board::{Board, Leaving, View};
 use crate::error::Error;
 use crate::handle::{Command, Commands};
 use crate::id::{SlotId, WorkerId};
@@ -64,12 +65,16 @@ pub(crate) struct Job<'a> {
 pub(crate) fn run(job: Job<'_>) -> Result<(), Error> {
     let mut supervisor = Supervisor::new(job)?;
     let old_mask = supervisor.block_signals()?;
+    let old_actions = crate::sys::gather_signals(&our_signals());
+    let old_actions = old_actions.map_err(|e| Error::system("sigaction", e))?;
     let result = supervisor.run();
+    let scattered = crate::sys::scatter_signals(&old_actions);
     // What came after the end was decided is about a service that is gone; unread, it would end this
     // process as soon as the mask is lifted.
     while let Ok(Some(_)) = supervisor.signals.read_signal() {}
     drop(supervisor);
     old_mask.thread_set_mask().map_err(|e| Error::system("restoring the signal mask", e))?;
+    scattered.map_err(|e| Error::system("sigaction", e))?;
     result
 }
 
@@ -576,13 +581,40 @@ impl<'a> Supervisor<'a> {
     }
 
     fn spawn(&mut self, worker: WorkerId) -> io::Result<()> {
-        let (board, own_page, supervisor_page) = crate::board::Board::create()?;
+        let pages = Board::create()?;
+        match self.start(worker, pages) {
+            Ok(process) => {
+                let pid = process.pid();
+                tracing::info!(
+                    slot = worker.slot.0,
+                    generation = worker.generation,
+                    pid,
+                    "worker started"
+                );
+                (self.job.observer)(&Notice::Started { worker, pid });
+                self.processes.insert(worker, process);
+                self.spawn_error = None;
+                Ok(())
+            }
+            Err(error) => {
+                // Also where it was half provisioned: each attempt would keep its descriptors.
+                self.job.strategy.release(worker);
+                Err(error)
+            }
+        }
+    }
+
+    fn start(
+        &mut self,
+        worker: WorkerId,
+        (board, own_page, supervisor_page): (Arc<Board>, OwnedFd, OwnedFd),
+    ) -> io::Result<Process> {
         board.set_cover(&self.covered);
         let view = Some(View(board.clone()));
         let Job { plan, needs, .. } = self.job;
         let mut setup = Setup { plan, needs, pool: &mut self.pool, view };
         let inherit = self.job.strategy.provision(&mut setup, worker)?;
-        let started = match self.job.making {
+        let process = match self.job.making {
             Making::Foreign(program) => {
                 self.spawner.start_program(program, worker, self.pool.of(worker.slot), board)
             }
@@ -599,33 +631,14 @@ impl<'a> Supervisor<'a> {
                     }
                 }
             }
-        };
-        let watched = started.and_then(|process| match self.watch(worker, &process) {
+        }?;
+        match self.watch(worker, &process) {
             Ok(()) => Ok(process),
             Err(error) => {
                 // Unwatched it would never be reaped.
                 process.kill();
                 process.wait();
                 Err(error.into())
-            }
-        });
-        match watched {
-            Ok(process) => {
-                let pid = process.pid();
-                tracing::info!(
-                    slot = worker.slot.0,
-                    generation = worker.generation,
-                    pid,
-                    "worker started"
-                );
-                (self.job.observer)(&Notice::Started { worker, pid });
-                self.processes.insert(worker, process);
-                self.spawn_error = None;
-                Ok(())
-            }
-            Err(error) => {
-                self.job.strategy.release(worker);
-                Err(error)
             }
         }
     }

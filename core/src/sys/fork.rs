@@ -18,7 +18,7 @@ pub(crate) fn threads() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
 }
 
-/// Copies this process. The child unblocks all signals, dies with this process, leads a process group of
+/// Copies this process. The child unblocks all signals, takes no notice of its own children's, dies with this process, leads a process group of
 /// its own, reads nothing from stdin, closes all descriptors but 0, 1, 2 and `keep`, runs `child`, and
 /// ends with what that returns: it never comes back here, and drops nothing that is ours.
 ///
@@ -48,6 +48,7 @@ pub(crate) fn fork(keep: &[RawFd], child: impl FnOnce() -> i32) -> io::Result<u3
         return Ok(pid);
     }
     let status = catch_unwind(AssertUnwindSafe(|| {
+        super::default_child_signal()?;
         SigSet::empty().thread_set_mask()?;
         set_pdeathsig(Signal::SIGKILL)?;
         // If the supervisor died before the line above took effect, no signal will ever come.

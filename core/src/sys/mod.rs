@@ -12,7 +12,8 @@ pub use interrupt::Interruptible;
 pub(crate) use interrupt::signal_on_input;
 pub(crate) use memory::{ReadOnlyPage, SharedPage};
 pub(crate) use process::{
-    adopt_descriptor, default_child_signal, leave_signals_to_supervisor, on_start, place_descriptor,
+    adopt_descriptor, default_child_signal, gather_signals, leave_signals_to_supervisor, on_start,
+    place_descriptor, scatter_signals,
 };
 pub use socket::{queue_bound, queue_len};
 

@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicI32, Ordering};
 
+use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, getppid};
@@ -84,6 +86,47 @@ pub(crate) fn default_child_signal() -> io::Result<()> {
     // SAFETY: the default action runs no code of ours in signal context.
     unsafe { sigaction(Signal::SIGCHLD, &default) }?;
     Ok(())
+}
+
+/// Has these signals come to this thread, which blocks them, whichever thread the kernel gives them to. Returns
+/// what was to happen on them before, for [`scatter_signals`].
+///
+/// Supervisor · after it has blocked them. Every thread has a mask of its own: where the program had started
+/// others before, a signal to the process would be theirs, and its default action the end of the process.
+pub(crate) fn gather_signals(signals: &SigSet) -> io::Result<Vec<(Signal, SigAction)>> {
+    READER.store(nix::unistd::gettid().as_raw(), Ordering::Relaxed);
+    let gather = SigAction::new(SigHandler::Handler(pass_on), SaFlags::SA_RESTART, SigSet::empty());
+    let install = |signal| {
+        // SAFETY: the handler makes one system call and leaves `errno` as it was.
+        let old = unsafe { sigaction(signal, &gather) }?;
+        Ok((signal, old))
+    };
+    signals.iter().map(install).collect()
+}
+
+/// Puts back what was to happen on these signals.
+///
+/// Supervisor · at its end.
+pub(crate) fn scatter_signals(old: &[(Signal, SigAction)]) -> io::Result<()> {
+    for (signal, action) in old {
+        // SAFETY: puts back what the program itself had installed.
+        unsafe { sigaction(*signal, action) }?;
+    }
+    Ok(())
+}
+
+/// The thread that reads the supervisor's signals.
+static READER: AtomicI32 = AtomicI32::new(0);
+
+/// Runs on another thread than the reader, which blocks the signal. In a forked worker there is no such
+/// thread, and nothing happens.
+extern "C" fn pass_on(signal: libc::c_int) {
+    let errno = Errno::last_raw();
+    let process = nix::unistd::getpid().as_raw();
+    let thread = READER.load(Ordering::Relaxed);
+    // SAFETY: a system call without memory. The number is of a thread of this process, or of none.
+    unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+    Errno::set_raw(errno);
 }
 
 /// Lets the signals that are for the supervisor pass without effect, unless the program has its own way with them.
