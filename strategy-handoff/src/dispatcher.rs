@@ -327,6 +327,10 @@ impl<B: Board> Routes<B> {
         };
         let route = self.routes.remove(index);
         let generation = worker.generation;
+        // An empty channel would keep its descriptors until somebody has room, which without them may be never.
+        if route.channel.len().is_ok_and(|queued| queued == 0) {
+            return;
+        }
         tracing::debug!(slot = worker.slot.0, generation, "taking its queue back");
         self.left_behind.push_back(route.channel);
     }

@@ -360,3 +360,12 @@ fn what_nobody_survives_is_refused() {
     world.look();
     assert_eq!((world.refused, world.clients.len()), (1, 0));
 }
+
+#[test]
+fn a_worker_that_leaves_nothing_behind_leaves_no_descriptor() {
+    let mut routes: Routes<Page> = Routes::idle(Box::new(RoundRobin::default()));
+    let worker = WorkerId { slot: SlotId(0), generation: 0 };
+    routes.add(worker, Page::default()).unwrap();
+    routes.remove(worker);
+    assert!(!routes.has_waiting(), "{routes:?}");
+}
