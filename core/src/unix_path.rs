@@ -10,8 +10,12 @@
 //! # Correct order
 //!
 //! 1. lock `PATH.lock`; who does not get it is a second instance, and is refused;
-//! 2. look at PATH: nothing there, or a socket nobody listens on, which is removed; else refuse.
+//! 2. look at PATH: nothing there, or a socket nobody listens on, which is removed; else refuse;
 //! 3. `bind(2)`; 4. `chmod(2)`, whatever the umask is; 5. `listen(2)`.
+//!
+//! A supervisor that was killed has both for some milliseconds yet: its workers end after it, and a child that
+//! it was starting has its lock until the `exec`. So whoever finds either in use looks again for 2 s, and
+//! refuses then.
 //!
 //! Nobody can connect before 5 (`ECONNREFUSED`), so nobody gets in by permissions that are not there yet;
 //! a temporary name and a rename would add nothing, and shorten the longest path. At the end the path goes
