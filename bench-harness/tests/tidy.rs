@@ -68,16 +68,11 @@ fn core_does_without() {
         ("Condvar", "as Mutex"),
     ];
     let is_suite = |file: &String| file.contains("/conformance");
-    // Nothing tells the end of a lock or of a full queue (ARCHITECTURE.md, *Retries by time*): `may_pause`.
     // What runs threads in a worker, and locks between them.
     let has_threads = ["core/src/worker/lookout.rs"];
     for file in sources("core/src").into_iter().filter(|file| !is_suite(file)) {
         let code = without_comments(&read(&file), Strings::Blank);
-        let may_pause = file == "core/src/unix_path.rs";
-        assert!(
-            may_pause || !code.contains("thread::sleep"),
-            "{file}: events are waited for, not time"
-        );
+        assert!(!code.contains("thread::sleep"), "{file}: events are waited for, not time");
         for (word, reason) in absent {
             if has_threads.contains(&file.as_str()) && ["Mutex", "Condvar"].contains(&word) {
                 continue;

@@ -13,9 +13,9 @@
 //! 2. look at PATH: nothing there, or a socket nobody listens on, which is removed; else refuse;
 //! 3. `bind(2)`; 4. `chmod(2)`, whatever the umask is; 5. `listen(2)`.
 //!
-//! A supervisor that was killed has both for some milliseconds yet: its workers end after it, and a child that
-//! it was starting has its lock until the `exec`. So whoever finds either in use looks again for 2 s, and
-//! refuses then.
+//! The workers of a killed supervisor end some milliseconds after it. So whoever finds that somebody listens
+//! waits for the end of that, 2 s at most, and refuses then. A lock that is taken is refused at once: nothing
+//! tells its end. (A child that the supervisor was just starting has it until the `exec`.)
 //!
 //! Nobody can connect before 5 (`ECONNREFUSED`), so nobody gets in by permissions that are not there yet;
 //! a temporary name and a rename would add nothing, and shorten the longest path. At the end the path goes
@@ -49,15 +49,12 @@ pub(crate) struct UnixPath {
     owner: u32,
 }
 
-/// How often the lock's file may be replaced under our hands: each time another instance has just ended.
+/// How often the lock's file may be replaced under our hands, or what we connected to end: each time another
+/// instance has just ended.
 const ATTEMPTS: u32 = 16;
 
-/// How long a killed supervisor may take to end with all its children: its workers listen for some milliseconds
-/// after it, and a child that it was starting has its lock until the `exec`.
+/// How long the workers of a killed supervisor may take to end.
 const ORPHANS: Duration = Duration::from_secs(2);
-
-/// Between two looks at what tells nobody of its end: a lock, a full queue.
-const PAUSE: Duration = Duration::from_millis(10);
 
 impl UnixPath {
     /// Takes the path, and removes what an earlier owner has left there.
@@ -69,8 +66,7 @@ impl UnixPath {
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock_path = PathBuf::from(lock_path);
-        let deadline = Instant::now() + ORPHANS;
-        let lock = lock(&lock_path, deadline)?;
+        let lock = lock(&lock_path)?;
         let taken = Self {
             path: path.to_owned(),
             lock_path,
@@ -78,7 +74,7 @@ impl UnixPath {
             bound: None,
             owner: std::process::id(),
         };
-        remove_stale(path, deadline)?;
+        remove_stale(path)?;
         Ok(taken)
     }
 
@@ -112,15 +108,14 @@ impl Drop for UnixPath {
     }
 }
 
-fn lock(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
+fn lock(path: &Path) -> io::Result<OwnedFd> {
     let flags =
         OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let about = |why: &dyn std::fmt::Display, kind| {
         let text = format!("its lock {}: {why}: remove it, or choose another path", path.display());
         io::Error::new(kind, text)
     };
-    let mut replaced = 0;
-    while replaced < ATTEMPTS {
+    for _ in 0..ATTEMPTS {
         let file = match open(path, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => file,
             // Something is there that can be no lock.
@@ -141,10 +136,6 @@ fn lock(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) if Instant::now() < deadline => {
-                std::thread::sleep(PAUSE);
-                continue;
-            }
             Err(Errno::AGAIN) => return Err(in_use("another instance serves it")),
             Err(error) => return Err(error.into()),
         }
@@ -158,12 +149,11 @@ fn lock(path: &Path, deadline: Instant) -> io::Result<OwnedFd> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        replaced += 1;
     }
     Err(in_use("other instances come and go there"))
 }
 
-fn remove_stale(path: &Path, deadline: Instant) -> io::Result<()> {
+fn remove_stale(path: &Path) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -175,7 +165,8 @@ fn remove_stale(path: &Path, deadline: Instant) -> io::Result<()> {
             "what is there is no socket, and was left alone: remove it, or choose another path",
         ));
     }
-    loop {
+    let deadline = Instant::now() + ORPHANS;
+    for _ in 0..ATTEMPTS {
         // A program that knows nothing of our lock may listen there. One connection is what it sees of us;
         // were its queue full, a blocking call would wait for it.
         let probe = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
@@ -187,13 +178,8 @@ fn remove_stale(path: &Path, deadline: Instant) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
             Ok(()) if ends(&probe, deadline)? => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             _ => break,
         }
-        if Instant::now() >= deadline {
-            break;
-        }
-        std::thread::sleep(PAUSE);
     }
     Err(in_use("another program listens there"))
 }
@@ -300,22 +286,16 @@ mod tests {
     fn the_end_of_a_former_owner_is_waited_for() {
         let folder = Folder::new();
         let path = folder.path();
-        let lock_path = folder.0.join("a.sock.lock");
-        let held = lock(&lock_path, Instant::now()).unwrap();
         let worker = UnixListener::bind(&path).unwrap();
         std::thread::scope(|scope| {
-            // One after the other: the child that has the lock, and the worker that listens.
-            scope.spawn(|| {
-                drop(held);
-                drop((worker.accept().unwrap(), worker));
-            });
+            scope.spawn(|| drop((worker.accept().unwrap(), worker)));
             UnixPath::take(&path).unwrap();
         });
         assert_eq!(folder.names(), Vec::<String>::new());
     }
 
     #[test]
-    fn a_full_queue_is_somebody_who_may_end() {
+    fn a_full_queue_is_somebody() {
         let folder = Folder::new();
         let path = folder.path();
         let worker = socket();
@@ -397,7 +377,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..100 {
+                    for _ in 0..300 {
                         let Ok(mut taken) = UnixPath::take(&folder.path()) else { continue };
                         assert_eq!(owners.fetch_add(1, Ordering::SeqCst), 0);
                         let socket = socket();

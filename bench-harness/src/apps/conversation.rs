@@ -79,8 +79,8 @@ pub const IDLE: Duration = Duration::from_secs(30);
 pub const HEAD: Duration = Duration::from_secs(10);
 
 /// Longest a worker that has to leave, or that others wait for, waits for the first request of a connection
-/// that it took, or for the rest of one that has begun: a packet that was lost comes again after 0.2 s, or after 3 s if the one after that was lost,
-/// too, as where a listen queue overflows.
+/// that it took, or for the rest of one that has begun: a packet that was lost comes again after 0.2 s, or
+/// after 3 s if the one after that was lost, too, as where a listen queue overflows.
 pub const GRACE: Duration = Duration::from_secs(5);
 
 /// Converses with blocking reads and writes.
