@@ -22,12 +22,10 @@ use crate::load::Handle;
 use crate::load::protocol::Arrival;
 use crate::measure::ratio::median;
 use crate::report::{Row, Scenario};
+use crate::scenario::budget::PER_BLOCK;
 use crate::scenario::spec::{Fault, Open, Part, Spec};
 use crate::scenario::{self, Context};
 use runner::Runner;
-
-/// What a block costs beside its trace: starting and ending a server, the last answers.
-const PER_BLOCK: Duration = Duration::from_millis(300);
 
 /// Blocks shorter than this have no tail to speak of; then there are fewer of them.
 const BLOCK_MIN: Duration = Duration::from_millis(2_000);

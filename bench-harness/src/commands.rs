@@ -105,9 +105,18 @@ fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<
     tell(&compare::run(arguments, &scenarios, &contestants)?, arguments)
 }
 
-/// Saves and prints a report as asked for; its failures are the exit status.
+/// Saves and prints a report as asked for; its failures are the exit status, and the first is said on
+/// standard error, too: nobody may be looking at the report.
 fn tell(report: &Report, arguments: &cli::Compare) -> anyhow::Result<ExitCode> {
     arguments.outputs.write(std::slice::from_ref(report), true)?;
+    let mut failures = report.failures();
+    if let Some(first) = failures.next() {
+        let more = match failures.count() {
+            0 => String::new(),
+            more => format!(" (and {more} more, see the report)"),
+        };
+        let _ = writeln!(io::stderr().lock(), "forkherd-bench: {first}{more}");
+    }
     Ok(if report.interrupted.is_some() {
         ExitCode::from(INTERRUPTED)
     } else if report.failures().next().is_none() {

@@ -92,8 +92,20 @@ pub fn run(
         progress.end();
     }
     progress.finish();
+    fail_if_nobody_took_part(&mut report);
     report.wall_s = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Somebody who is skipped here and plays there is told so, and that is all; a run in which nobody played
+/// anywhere has answered nothing.
+fn fail_if_nobody_took_part(report: &mut Report) {
+    let is_empty = |scenario: &Scenario| scenario.rows.iter().all(|row| row.skipped.is_some());
+    if report.scenarios.iter().all(|scenario| is_empty(scenario) && scenario.failures.is_empty()) {
+        for scenario in &mut report.scenarios {
+            scenario.failures.push("nobody could take part".to_owned());
+        }
+    }
 }
 
 /// A scenario that could not be run.
@@ -146,4 +158,24 @@ fn command_line() -> String {
     let mut words = vec!["forkherd-bench".to_owned()];
     words.extend(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Row;
+
+    #[test]
+    fn a_run_in_which_nobody_played_anywhere_fails() {
+        let skipped = Row { skipped: Some("it cannot".to_owned()), ..Row::default() };
+        let scenario = |rows: &[Row]| Scenario { rows: rows.to_vec(), ..Scenario::default() };
+        let failures = |scenarios: &[Scenario]| {
+            let mut report = Report { scenarios: scenarios.to_vec(), ..Report::default() };
+            fail_if_nobody_took_part(&mut report);
+            report.failures().count()
+        };
+        let nobody = scenario(&[skipped.clone(), skipped.clone()]);
+        assert_eq!(failures(&[nobody.clone(), nobody.clone()]), 2);
+        assert_eq!(failures(&[nobody, scenario(&[skipped, Row::default()])]), 0);
+    }
 }

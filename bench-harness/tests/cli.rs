@@ -93,7 +93,7 @@ fn a_comparison_of_baselines_accounts_for_everything_and_renders_again() {
 }
 
 #[test]
-fn a_scenario_for_which_nobody_is_left_has_no_rounds() {
+fn a_run_for_which_nobody_is_left_has_no_rounds_and_fails() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
     let output = run(&[
@@ -104,7 +104,9 @@ fn a_scenario_for_which_nobody_is_left_has_no_rounds() {
         "--json",
         file.to_str().unwrap(),
     ]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("forkherd-bench: keep-alive: nobody could take part"), "{said}");
     let saved: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     let scenario = &saved["scenarios"][0];

@@ -3,6 +3,7 @@
 //! nothing while others wait for the same cores: then those truths are skipped, and say so.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
@@ -13,9 +14,11 @@ use forkherd_bench::report::{Hung, Report, Row, saved};
 /// One comparison at a time: two at once would measure each other.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-/// Whether something else keeps the cores busy: looked at for half a second, this process asleep.
+/// Whether something else keeps the cores busy: looked at for half a second, no other comparison running and
+/// this process asleep. Says so past the test runner, which shows nothing of a test that passes.
 fn others_keep_the_cores_busy() -> bool {
     const LOOKS: usize = 50;
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut running = 0;
     for _ in 0..LOOKS {
         std::thread::sleep(Duration::from_millis(10));
@@ -26,7 +29,10 @@ fn others_keep_the_cores_busy() -> bool {
     }
     let busy = running > available_parallelism().unwrap().get() * LOOKS / 2;
     if busy {
-        eprintln!("skipped, because {running} processes in {LOOKS} looks ran beside it");
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        let said =
+            format!("{test}: skipped, because {running} processes ran beside it in {LOOKS} looks");
+        let _ = writeln!(io::stderr().lock(), "{said}");
     }
     busy
 }
@@ -75,11 +81,9 @@ length_s = 4
 
 #[test]
 fn whoever_does_not_look_who_is_free_has_a_tail_and_a_shared_queue_has_none() {
-    let alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     if others_keep_the_cores_busy() {
         return;
     }
-    drop(alone);
     let strategies = "--strategies=handoff:eager,reuseport:hash:bare";
     let report = compare(
         UNEVEN,
@@ -165,11 +169,9 @@ fn a_stopped_worker_takes_its_quarter_under_a_bare_hash_and_nobody_under_a_cover
 
 #[test]
 fn with_equal_means_latencies_scatter_in_private_queues_and_not_in_a_shared_one() {
-    let alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     if others_keep_the_cores_busy() {
         return;
     }
-    drop(alone);
     let strategies = "--strategies=reuseport:hash:bare";
     let report =
         compare("", &["--scenarios=closed-loop", "--seeds=1", strategies, "--against=prefork"]);
@@ -187,11 +189,9 @@ fn with_equal_means_latencies_scatter_in_private_queues_and_not_in_a_shared_one(
 
 #[test]
 fn more_workers_than_cores_take_short_cpu_bound_requests_past_long_ones() {
-    let alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     if others_keep_the_cores_busy() {
         return;
     }
-    drop(alone);
     let report = compare(
         "",
         &["--scenarios=cpu-bound", "--seconds=15", "--strategies=prefork", "--against=prefork"],

@@ -20,11 +20,19 @@ pub enum Error {
     #[error("two listeners are named `{0}`: give each its own name, as in admin=127.0.0.1:9000")]
     DuplicateListener(String),
     /// No worker, or too many.
-    #[error("{asked} workers: ask for 1 to {most}, and for no fewer at most than at first")]
+    #[error("{asked} workers: ask for 1 to {most}")]
     Workers {
         /// What was asked for.
         asked: u32,
         /// What is possible.
+        most: u32,
+    },
+    /// Fewer workers at most than at first.
+    #[error("at most {most} workers, but {first} at first: raise `max_workers` or lower `workers`")]
+    MaxWorkers {
+        /// At first.
+        first: u32,
+        /// At most.
         most: u32,
     },
     /// A process of several threads cannot be forked.
@@ -139,6 +147,7 @@ impl Error {
             Self::NoListener
                 | Self::DuplicateListener(_)
                 | Self::Workers { .. }
+                | Self::MaxWorkers { .. }
                 | Self::Unsupported { .. }
                 | Self::Threads(_)
         )
@@ -155,5 +164,7 @@ mod tests {
         let error = Error::System { what: "signalfd", source };
         assert_eq!(format!("{error:?}"), "signalfd: Too many open files (os error 24)");
         assert_eq!(format!("{:?}", Error::NoListener), Error::NoListener.to_string());
+        let error = "nowhere".parse::<crate::ListenSpec>().unwrap_err();
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 }

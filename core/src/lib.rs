@@ -64,7 +64,8 @@
 //!
 //! # Features
 //!
-//! * `tokio`: the runtime `Tokio`; without it there are [`Blocking`] and [`Threads`].
+//! * `tokio`: the runtime `Tokio`, many connections at a time on an event loop (its page has an example;
+//!   no `#[tokio::main]`); without it there are [`Blocking`] and [`Threads`].
 //! * `conformance`: the suite that every strategy has to pass, for `harness = false` tests.
 
 mod acceptor;

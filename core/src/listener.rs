@@ -197,8 +197,9 @@ impl FromStr for ListenSpec {
 /// Why a text is no [`ListenSpec`].
 ///
 /// Each message quotes the text, says what is wrong with it and ends with one that would be right, made
-/// from the refused one where it can be.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+/// from the refused one where it can be. `Debug` prints it, too: it is what a `main` that returns this
+/// error shows to people.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenSpecError {
     /// Nothing, or nothing but white space.
@@ -336,6 +337,12 @@ pub enum ListenSpecError {
     /// A port above 65535.
     #[error("{} has the port {}, and ports end at 65535: write 0 to 65535, for example {}", .0.text, .1, .0.example)]
     PortTooLarge(RefusedText, String),
+}
+
+impl fmt::Debug for ListenSpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// The text that was refused, and one that would have been right.

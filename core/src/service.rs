@@ -314,10 +314,12 @@ impl Service {
     }
 
     fn check(&self, plan: &Plan) -> Result<(), Error> {
-        let too_few = self.max_workers > 0 && self.max_workers < self.workers;
-        if plan.workers == 0 || plan.slots > SLOTS_LIMIT || too_few {
+        if plan.workers == 0 || plan.slots > SLOTS_LIMIT {
             let asked = if plan.slots > SLOTS_LIMIT { plan.slots } else { plan.workers };
             return Err(Error::Workers { asked, most: SLOTS_LIMIT });
+        }
+        if self.max_workers > 0 && self.max_workers < self.workers {
+            return Err(Error::MaxWorkers { first: self.workers, most: self.max_workers });
         }
         if plan.listeners.is_empty() {
             return Err(Error::NoListener);

@@ -118,9 +118,7 @@ pub fn blocking(
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        let is_idle = answered && inbox.is_empty();
-                        let patience = if is_idle { Duration::ZERO } else { GRACE };
-                        if !go_on() && since.elapsed() >= patience {
+                        if !go_on() && since.elapsed() >= patience(answered, inbox) {
                             return Ok(());
                         }
                     }
@@ -192,9 +190,7 @@ pub async fn on_tokio(
                         leaving = true;
                         // What is there already is answered, and a connection that was taken from the
                         // queue just now is not idle: its request may be there in a moment.
-                        let is_idle = answered && inbox.is_empty();
-                        let patience = if is_idle { Duration::ZERO } else { GRACE };
-                        end = Instant::now() + patience;
+                        end = Instant::now() + patience(answered, &inbox);
                         bell.as_mut().reset(end.into());
                     }
                     count = stream.read(inbox.space()) => match count? {
@@ -240,6 +236,12 @@ pub async fn on_tokio(
         answered = true;
         end = Instant::now() + IDLE;
     }
+}
+
+/// How much longer a client that is to go may take: none if it is idle, its last request answered and no other
+/// begun.
+fn patience(answered: bool, inbox: &Inbox) -> Duration {
+    if answered && inbox.is_empty() { Duration::ZERO } else { GRACE }
 }
 
 /// A time that has passed, in microseconds of the clock that all processes share.

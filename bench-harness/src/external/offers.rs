@@ -71,7 +71,7 @@ impl Offers {
             (
                 needed.supervisor,
                 self.supervisor,
-                "it has no supervisor that starts, watches and ends workers",
+                "no supervisor of ours knows what its workers have in service",
             ),
             (
                 needed.names_worker,

@@ -35,7 +35,7 @@ pub struct Flags {
     #[arg(long, value_name = "N")]
     pub rate: Option<String>,
     /// Instead of the rate: fraction of the time the workers are busy.
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", conflicts_with = "rate")]
     pub load: Option<String>,
     /// How many requests come at once: 1 is Poisson.
     #[arg(long, value_name = "N")]

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::contestant::{Contestant, Launch};
 use crate::external::offers::Offers;
 use crate::interrupt::Interrupt;
+use crate::measure::latency::{BEYOND_MIN, to_f64};
 use crate::process::Program;
 use crate::progress::Progress;
 use crate::report::{Caution, Samples};
 use crate::scenario::{self, Asked};
+use crate::serve::Usage;
 use crate::void::Umpire;
 
 use super::candidates::{Candidate, Field};
@@ -62,10 +64,18 @@ pub struct Method {
     pub rounds: u32,
 }
 
+/// How long has to be measured, in seconds, until so many `finalists` have a percentile at this `rate`, in
+/// `part` of the time.
+fn seconds_needed(rate: f64, finalists: usize, part: f64) -> f64 {
+    let requests = BEYOND_MIN / (1.0 - QUANTILE);
+    (requests * to_f64(finalists as u64) / rate / part).ceil()
+}
+
 /// Measures the candidates of `field` in `play` for about `time`; `thorough` spares the heat.
 ///
 /// # Errors
-/// A server or the load process could not be run, nothing could be told, or we were interrupted.
+/// [`Usage`] if there will be too few requests for a figure; a server or the load process could not be run,
+/// nothing could be told, or we were interrupted.
 pub fn run(
     field: &Field,
     play: &Play,
@@ -73,6 +83,20 @@ pub fn run(
     seed: u64,
     thorough: bool,
 ) -> anyhow::Result<Outcome> {
+    let has_heat = field.candidates.len() > FINALISTS && !thorough;
+    if let Some(rate) = play.rate() {
+        let finalists = if has_heat { FINALISTS } else { field.candidates.len() };
+        let part = if has_heat { 1.0 - 1.0 / f64::from(HEAT) } else { 1.0 };
+        let needed = seconds_needed(rate, finalists, part);
+        if time.as_secs_f64() < needed {
+            return Err(Usage(format!(
+                "{rate:.0} requests per second for {} s are too few for a 99th percentile of {finalists} \
+                 strategies: measure for {needed} s (--seconds), or take a higher load, or --goal cost",
+                time.as_secs()
+            ))
+            .into());
+        }
+    }
     let comparison = Comparison {
         play,
         interrupt: Interrupt::install()?,
@@ -83,7 +107,7 @@ pub fn run(
     let mut candidates: Vec<&Candidate> = field.candidates.iter().collect();
     let mut behind = Vec::new();
     let mut left = time;
-    if candidates.len() > FINALISTS && !thorough {
+    if has_heat {
         let heat = comparison.judge(HEAT_QUANTILE);
         let seen = comparison.measure("heat", &candidates, time / HEAT, seed ^ 1)?;
         let (standings, _) = heat.rank(&seen.measured, &mut random);
@@ -254,6 +278,17 @@ mod tests {
         let known = |one: &&Candidate| all.iter().any(|other| other.label == one.label());
         let candidates: Vec<&Candidate> = candidates.into_iter().filter(known).collect();
         finalists(&all, &candidates).join(" ")
+    }
+
+    #[test]
+    fn what_is_too_short_for_a_percentile_is_said_before_it_is_measured() {
+        let field = candidates::of(&Registry::builtin(), &Profile::default());
+        let idle = Profile { load: Some(0.001), ..Profile::default() };
+        let play = crate::recommend::play::of(&idle, 2);
+        let error = run(&field, &play, Duration::from_secs(60), 7, false).unwrap_err();
+        assert!(error.is::<Usage>(), "{error}");
+        assert!(error.to_string().starts_with("4 requests per second for 60 s"), "{error}");
+        assert!(seconds_needed(500.0, 5, 2.0 / 3.0) <= 45.0);
     }
 
     #[test]

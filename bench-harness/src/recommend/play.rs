@@ -72,6 +72,20 @@ pub struct Play {
     pub cautions: Vec<Caution>,
 }
 
+impl Play {
+    /// Requests per second, where their times decide: percentiles need many of them.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        match &self.spec.engine {
+            Engine::Open(open) => open.parts.iter().find_map(|part| match part.rate {
+                Some(Rate::PerSecond(rate)) => Some(rate),
+                _ => None,
+            }),
+            _ => None,
+        }
+    }
+}
+
 /// What is played for `profile` on a machine with so many `cores`.
 #[must_use]
 pub fn of(profile: &Profile, cores: u32) -> Play {
@@ -201,6 +215,13 @@ fn open(profile: &Profile, cores: u32, cautions: &mut Vec<Caution>) -> Engine {
         fault: None,
         figures: Vec::new(),
     };
+    if profile.connections == Connections::LongLived {
+        cautions.push(Caution::new(
+            "Connections that stay were opened before anything was measured.".to_owned(),
+            "Where new ones go after others have left is not in these figures.",
+            "Run `compare --scenarios long-lived` with those who come into question.",
+        ));
+    }
     let with = |fault| Part { fault: Some(fault), ..part.clone() };
     let mut parts = Vec::new();
     if profile.goal == Goal::Tail {
@@ -280,17 +301,14 @@ mod tests {
         }
     }
 
-    fn rate(part: &Part) -> f64 {
-        match part.rate {
-            Some(Rate::PerSecond(rate)) => rate,
-            other => panic!("{other:?}"),
-        }
+    fn rate(play: &Play) -> f64 {
+        play.rate().unwrap()
     }
 
     #[test]
     fn a_profile_that_fits_is_played_as_it_is() {
         let (part, play) = part(|_| {});
-        assert!((rate(&part) - 1_400.0).abs() < 1e-6);
+        assert!((rate(&play) - 1_400.0).abs() < 1e-6);
         assert_eq!(part.work, Work::Exponential(Duration::from_millis(4)));
         assert_eq!((part.handler, part.fault), (Handler::Sleeps, None));
         assert_eq!(play.cautions, []);
@@ -300,7 +318,7 @@ mod tests {
     fn what_is_too_quick_or_too_slow_keeps_its_load() {
         for mean_us in [20.0, 400.0, 90_000.0] {
             let (part, play) = part(|profile| profile.work.mean_us = Some(mean_us));
-            let rate = rate(&part);
+            let rate = rate(&play);
             assert!((RATE_MIN - 1e-6..=RATE_MAX + 1e-6).contains(&rate), "{mean_us}: {rate}");
             let busy = rate * part.work.mean().unwrap().as_secs_f64();
             assert!((busy / 5.6 - 1.0).abs() < 0.001, "{mean_us}: {busy}");
@@ -325,11 +343,11 @@ mod tests {
         assert_eq!(few.handler, Handler::Spins);
         let (many, play) = part(|profile| profile.work.cpu = 1.0);
         assert_eq!((many.handler, play.cautions.len()), (Handler::Sleeps, 1));
-        let (on_tokio, _) = part(|profile| {
+        let (on_tokio, play) = part(|profile| {
             (profile.work.cpu, profile.runtime) = (1.0, "tokio".parse().unwrap());
         });
         assert_eq!(on_tokio.handler, Handler::Spins);
-        let busy = rate(&on_tokio) * on_tokio.work.mean().unwrap().as_secs_f64();
+        let busy = rate(&play) * on_tokio.work.mean().unwrap().as_secs_f64();
         assert!((busy - 1.2).abs() < 0.01, "{busy}");
     }
 

@@ -107,26 +107,27 @@ impl Outputs {
     }
 
     /// Puts `reports` where they shall go, files first: printing may fail, and the figures took
-    /// minutes. `tables` are printed unless something else is.
+    /// minutes. `tables` are printed unless something else is. What one of them cannot have, the others
+    /// still get.
     ///
     /// # Errors
-    /// A file, or standard output, cannot be written.
+    /// A file, or standard output, cannot be written; the first of them is told.
     pub fn write(&self, reports: &[Report], tables: bool) -> anyhow::Result<()> {
         let mut printed = None;
+        let mut outcome = Ok(());
         for (form, path) in self.asked() {
             let text = form.render(reports)?;
             if is_stdout(path) {
                 printed = Some(text);
             } else {
-                std::fs::write(path, text)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+                outcome = outcome.and(saved::write(path, &text));
             }
         }
-        match printed {
+        outcome.and(match printed {
             Some(text) => print(&text),
             None if tables => print(&joined(reports, terminal::render)),
             None => Ok(()),
-        }
+        })
     }
 }
 
@@ -140,7 +141,9 @@ fn is_stdout(path: &Path) -> bool {
 /// Standard output cannot be written.
 pub fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
         _ => Ok(()),
     }
 }
@@ -182,6 +185,22 @@ mod tests {
         std::fs::write(&result, "kept").unwrap();
         assert!(right.check().is_ok());
         assert_eq!(std::fs::read_to_string(&result).unwrap(), "kept");
+    }
+
+    #[test]
+    fn what_one_cannot_have_the_others_get() {
+        let directory = tempfile::tempdir().unwrap();
+        let csv = directory.path().join("result.csv");
+        let outputs = Outputs {
+            json: Some("/dev/full".into()),
+            csv: Some(csv.clone()),
+            ..Outputs::default()
+        };
+        let error = outputs.write(&[Report::default()], false).unwrap_err();
+        assert_eq!(error.to_string(), "cannot write /dev/full");
+        assert!(!std::fs::read_to_string(&csv).unwrap().is_empty());
+        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub fn sentences(report: &Report) -> Vec<String> {
     readings(report).into_iter().map(sentence).collect()
 }
 
-/// The same in parts.
+/// The same in parts. Of a scenario that failed nothing is read.
 #[must_use]
 pub fn readings(report: &Report) -> Vec<Reading> {
     // As one says it.
@@ -33,7 +33,7 @@ pub fn readings(report: &Report) -> Vec<Reading> {
     };
     let of =
         |scenario: &Scenario| of_scenario(scenario, scenario.against.as_deref().unwrap_or(against));
-    report.scenarios.iter().flat_map(of).collect()
+    report.scenarios.iter().filter(|scenario| scenario.failures.is_empty()).flat_map(of).collect()
 }
 
 /// What is said about one scenario.
@@ -153,6 +153,19 @@ mod tests {
                 "at worst 2.50 times that of evenly shared cores (short p99)".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn a_scenario_that_failed_is_not_read() {
+        let row =
+            Row { ideal: Some(Ideal { p99: Some(1.5), ..Ideal::default() }), ..Row::default() };
+        let mut report = Report {
+            scenarios: vec![Scenario { rows: vec![row], ..Scenario::default() }],
+            ..Report::default()
+        };
+        assert_eq!(readings(&report).len(), 1);
+        report.scenarios[0].failures.push("half of its rounds were void".to_owned());
+        assert_eq!(readings(&report), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Reports as JSON files.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -22,6 +23,33 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
         let _ = fs::remove_file(path);
     }
     Ok(())
+}
+
+/// Writes `text` to `path`: all of it, or what was there before stays.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    put(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// A link stays one. What is no file (a pipe, a terminal) has nothing to lose, and a file in a directory
+/// where none may be made can only be overwritten.
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return fs::write(path, text);
+    }
+    let beside = path.with_added_extension(format!("{}.part", std::process::id()));
+    match fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => fs::write(path, text),
+        Err(error) => {
+            // Nobody can use the half that may be there.
+            let _ = fs::remove_file(&beside);
+            Err(error)
+        }
+        Ok(()) => Ok(()),
+    }
 }
 
 /// `report` as it stands in a file.

@@ -30,8 +30,39 @@ use crate::sys::watch;
 
 /// Serves many connections at a time on a current-thread tokio runtime.
 ///
+/// ```no_run
+/// use forkherd_core::{AsyncConnection, ListenSpec, Service, Strategy, Tokio};
+/// use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+///
+/// # fn strategy() -> Box<dyn Strategy> { unimplemented!("forkherd-prefork, -handoff or -reuseport") }
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     Service::new("echo")
+///         .listen("127.0.0.1:8080".parse::<ListenSpec>()?)
+///         .workers(4)
+///         .run(strategy(), Tokio::new(async |mut client: AsyncConnection| {
+///             let draining = client.draining();
+///             tokio::pin!(draining);
+///             let mut bytes = [0; 4096];
+///             loop {
+///                 let count = tokio::select! {
+///                     biased; // what the client has sent is served, whoever is to leave
+///                     count = client.read(&mut bytes) => count?,
+///                     () = &mut draining => 0,
+///                 };
+///                 if count == 0 {
+///                     return Ok(());
+///                 }
+///                 client.write_all(&bytes[..count]).await?;
+///             }
+///         }))?;
+///     Ok(())
+/// }
+/// ```
+///
 /// The runtime is built in the worker, after the start: tokio forbids its use in a child of a process
-/// that used it. Each connection is a task of its own; futures need not be `Send`.
+/// that used it. So `main` is a plain function, without `#[tokio::main]`. Each connection is a task of its
+/// own; futures need not be `Send`. Whoever keeps connections open ends them when
+/// [`AsyncConnection::draining`] says so, or a restart waits for them until its deadline.
 ///
 /// tokio's epoll would watch the lane's, and there `EPOLLEXCLUSIVE` is lost: on a *shared* listener every
 /// idle worker would wake for each connection (a herd). Where workers share listeners, a second thread
