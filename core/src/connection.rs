@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,8 @@ struct MeterInner {
     /// The epoll of the lane, or what its acceptor waits on itself, once there is one: readable while
     /// connections wait for this worker.
     waiting: OnceLock<Arc<OwnedFd>>,
+    /// The worker ends by itself.
+    quits: AtomicBool,
     on_completed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -103,8 +106,18 @@ impl Meter {
             listeners,
             read_timeout,
             waiting,
+            quits: AtomicBool::new(false),
             on_completed,
         }))
+    }
+
+    /// This worker ends by itself: its connections are told as if it had been asked to leave.
+    pub(crate) fn quit(&self) {
+        self.0.quits.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.board.leaving().is_some() || self.0.quits.load(Ordering::Relaxed)
     }
 
     /// Makes a [`Connection`] of an accepted or received socket and counts it as taken.
@@ -365,7 +378,7 @@ impl WorkerHandle {
     /// Whether this worker was told to leave: finish the request at hand, then close.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.meter.0.board.leaving().is_some()
+        self.meter.is_draining()
     }
 
     /// Whether connections wait for this worker: one that serves one at a time and keeps a connection
@@ -392,7 +405,7 @@ impl Serving {
     /// Whether this worker was told to leave.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.meter.0.board.leaving().is_some()
+        self.meter.is_draining()
     }
 }
 

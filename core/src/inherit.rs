@@ -12,7 +12,8 @@ use crate::listener::ListenSpec;
 use crate::strategy::{RuntimeKind, duplicate};
 use crate::sys;
 
-/// Set in every worker: its slot and generation, `3.0` for the first worker on slot 3.
+/// Set in every worker that is this program started again: its slot and generation, `3.0` for the first worker
+/// on slot 3. (A forked worker has the supervisor's environment, another program has `FORKHERD_SLOT`.)
 pub const ENV_WORKER: &str = "FORKHERD_WORKER";
 pub(crate) const ENV_SUPERVISOR: &str = "FORKHERD_SUPERVISOR";
 pub(crate) const ENV_SERVICE: &str = "FORKHERD_SERVICE";

@@ -132,14 +132,14 @@ impl Service {
     }
 
     /// How long a worker may be busy without getting anything done until it counts as hung;
-    /// [`HUNG_AFTER`] if not set, `None` for never.
+    /// [`HUNG_AFTER`] if not set; `None`, or zero, for never.
     ///
     /// A hung worker gets no new connections, and what waits for it is taken over; what it serves it
     /// keeps, and when it goes on it is as before. One that serves one connection at a time hangs when
     /// that one takes so long; one with an event loop when that does not turn, whatever it serves.
     #[must_use]
     pub fn hung_after(mut self, time: impl Into<Option<Duration>>) -> Self {
-        self.hung_after = time.into();
+        self.hung_after = time.into().filter(|time| !time.is_zero());
         self
     }
 

@@ -33,7 +33,7 @@ use crate::notice::Notice;
 use crate::pool::Pool;
 use crate::start::{Making, Start};
 use crate::strategy::{Needs, Plan, Setup, Strategy};
-use crate::worker::READY;
+use crate::worker::{QUITS, READY};
 
 pub(crate) mod backoff;
 mod process;
@@ -202,7 +202,6 @@ impl<'a> Supervisor<'a> {
 
     /// Blocks what the signalfd reads, and returns the mask of before.
     fn block_signals(&self) -> Result<SigSet, Error> {
-        crate::sys::default_child_signal().map_err(|e| Error::system("sigaction", e))?;
         our_signals()
             .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
             .map_err(|e| Error::system("blocking signals", e))
@@ -320,10 +319,24 @@ impl<'a> Supervisor<'a> {
         let Some(control) = process.control() else { return };
         match recv(control, &mut words[..], RecvFlags::DONTWAIT) {
             Ok((_, length)) if length > 0 => {
+                let words = &words[..length];
                 // A worker may say what it likes; once ready is ready.
-                if words[..length].contains(&READY) && process.becomes_ready() {
+                if words.contains(&READY) && process.becomes_ready() {
                     (self.job.observer)(&Notice::Ready { worker });
                     self.decide(Event::Ready(worker));
+                }
+                if words.contains(&QUITS)
+                    && let Some(process) = self.processes.get_mut(&worker)
+                    && !process.quits
+                {
+                    let avoided = process.is_avoided();
+                    process.quits = true;
+                    tracing::warn!(
+                        slot = worker.slot.0,
+                        generation = worker.generation,
+                        "worker ends by itself: it finishes what it serves"
+                    );
+                    self.avoid_anew(worker, avoided);
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}

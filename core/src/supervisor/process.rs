@@ -77,6 +77,8 @@ pub(super) struct Process {
     pub(super) draining: bool,
     /// By a signal.
     pub(super) stopped: bool,
+    /// It said that it ends by itself.
+    pub(super) quits: bool,
     /// Once it was looked at.
     pub(super) pulse: Option<Pulse>,
     /// How many wake-ups it had hoarded when last asked.
@@ -102,6 +104,7 @@ impl Process {
                 ready: false,
                 draining: false,
                 stopped: false,
+                quits: false,
                 pulse: None,
                 hoarded: 0,
             }),
@@ -133,9 +136,9 @@ impl Process {
         std::mem::replace(&mut self.hoarded, hoarded) != hoarded
     }
 
-    /// Stopped or hung: it gets nothing, for now.
+    /// Stopped, hung or about to end: it gets nothing, for now.
     pub(super) fn is_avoided(&self) -> bool {
-        self.stopped || self.pulse.is_some_and(|pulse| pulse.hung)
+        self.stopped || self.quits || self.pulse.is_some_and(|pulse| pulse.hung)
     }
 
     pub(super) fn sign(&self) -> Sign {
@@ -328,11 +331,10 @@ impl Spawner {
             .env("LISTEN_FDS", listeners.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .env("FORKHERD_SLOT", worker.slot.to_string());
-        // High enough that none is in the way of those from 3 on.
-        let fds: io::Result<Vec<OwnedFd>> = listeners
-            .iter()
-            .map(|l| Ok(rustix::io::fcntl_dupfd_cloexec(l, FIRST_LISTEN_FD + 256)?))
-            .collect();
+        // High enough that none is in the way of those from 3 on; not higher, for there may be no room.
+        let above = FIRST_LISTEN_FD + i32::try_from(listeners.len()).unwrap_or(i32::MAX / 2);
+        let fds: io::Result<Vec<OwnedFd>> =
+            listeners.iter().map(|l| Ok(rustix::io::fcntl_dupfd_cloexec(l, above)?)).collect();
         let fds = fds?;
         // Whether it can be executed is known only in the child, which says so here.
         let (said, says) = io::pipe()?;

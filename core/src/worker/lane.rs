@@ -29,6 +29,12 @@ use crate::sys::signal_on_input;
 /// Token of the control channel; sources have their index.
 const CONTROL: u64 = u64::MAX;
 
+/// How often a worker without room looks whether it has some again: handlers may keep connections, or give them
+/// away, and nothing tells when those end.
+///
+/// 50 ms: at the limit of descriptors clients wait anyway, and 20 looks a second cost nothing.
+const RECHECK: Duration = Duration::from_millis(50);
+
 /// How long to wait for an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Wait {
@@ -118,8 +124,9 @@ impl Lane {
         if std::mem::take(&mut self.poked)
             && let Some(turn) = self.control()?
         {
-            // A poke is answered by the wait itself, which looks first.
-            self.poked = false;
+            // A poke is answered by the wait itself, which looks first. Read once more before that: its signal
+            // is spent, and behind the poke there may be the end.
+            self.poked = !self.draining;
             self.waits &= !self.draining;
             return Ok(turn);
         }
@@ -177,12 +184,6 @@ impl Lane {
         }
     }
 
-    /// Whether a further connection would find a descriptor.
-    #[cfg(feature = "tokio")]
-    pub(crate) fn has_room(&self) -> bool {
-        self.room.is_none_or(|room| room.left(self.meter.board().in_service()) > 0)
-    }
-
     /// Step 1: applies the acceptor's wishes and says how long to wait.
     pub(crate) fn arm(&mut self) -> io::Result<Wait> {
         let in_service = self.meter.board().in_service();
@@ -208,6 +209,7 @@ impl Lane {
         Ok(match self.interest.wants_recheck() {
             _ if work => Wait::Not,
             Some(after) => Wait::For(after),
+            None if !self.has_room => Wait::For(RECHECK),
             None => Wait::ForEver,
         })
     }
@@ -319,6 +321,26 @@ impl Lane {
         self.taken(taken)
     }
 
+    /// A connection that was taken cannot be served: it is lost, and the next ones wait for a while.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn cannot_serve(&mut self, error: &io::Error) {
+        self.pause_for(error, "cannot serve a connection that was taken: pausing");
+    }
+
+    /// Resources ran out.
+    fn pause_for(&mut self, error: &io::Error, what: &str) {
+        self.meter.board().count_accept_error();
+        self.pause_until = Some(Instant::now() + AcceptFault::PAUSE);
+        let slot = self.meter.worker().slot.0;
+        tracing::warn!(slot, %error, "{what}");
+    }
+
+    /// What is left when it has drained: the life-line, for whoever still serves.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn into_life_line(self) -> OwnedFd {
+        self.control
+    }
+
     fn taken(&mut self, taken: io::Result<Option<Connection>>) -> io::Result<Turn> {
         match taken {
             Ok(Some(connection)) => {
@@ -337,10 +359,7 @@ impl Lane {
                     Ok(Turn::Again)
                 }
                 AcceptFault::Resources => {
-                    self.meter.board().count_accept_error();
-                    self.pause_until = Some(Instant::now() + AcceptFault::PAUSE);
-                    let slot = self.meter.worker().slot.0;
-                    tracing::warn!(slot, %error, "cannot accept now: pausing");
+                    self.pause_for(&error, "cannot accept now: pausing");
                     Ok(Turn::Again)
                 }
                 AcceptFault::Listener => Err(error),

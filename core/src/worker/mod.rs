@@ -41,6 +41,8 @@ pub(crate) mod inherited_name {
 
 /// What a worker sends once it serves.
 pub(crate) const READY: u8 = b'R';
+/// What a worker sends that ends by itself: it finishes what it serves, and takes nothing more.
+pub(crate) const QUITS: u8 = b'Q';
 /// What a lane of several sends when it leaves in good order.
 pub(crate) const LEFT: u8 = b'L';
 /// What the supervisor sends when a wake-up may have been lost: look at the board, and at every source.

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::blocking::serve_lane;
 use super::sealed::Sealed;
-use super::{LEFT, Lane, READY, Runtime, WorkerSetup};
+use super::{LEFT, Lane, QUITS, READY, Runtime, WorkerSetup};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::strategy::RuntimeKind;
@@ -20,7 +20,8 @@ use crate::strategy::RuntimeKind;
 ///
 /// Each thread is a lane of its own: it waits, accepts and serves. For handlers that wait much and whose
 /// memory is worth sharing; what one thread breaks, it breaks for all threads of this worker, and only
-/// for them. A thread that panics ends the worker.
+/// for them. A thread that panics ends the worker: the others finish what they serve (connections are told
+/// as by a drain), siblings get what would have been its share, and then it is replaced.
 ///
 /// Strategies give a worker as much as its threads can serve.
 #[derive(Debug)]
@@ -73,6 +74,11 @@ where
                 running.push(lane);
             }
             let end = relay(&setup.control, setup.relays);
+            if !matches!(end, Ok(End::Left)) {
+                // A lane may serve for long yet, and nobody waits on the others any more.
+                meter.quit();
+                let _ = send(&setup.control, &[QUITS], SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+            }
             // What a panic has to say it has said; here it is an error like any other.
             running.into_iter().for_each(|lane| drop(lane.join()));
             end.map_err(|source| Error::Serve { worker, source })

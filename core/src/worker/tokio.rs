@@ -16,6 +16,8 @@ use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use ::tokio::net::{TcpStream, UnixStream};
 use ::tokio::sync::Notify;
 use ::tokio::task::{LocalSet, yield_now};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 use super::lane::Wait;
 use super::lookout::Lookout;
@@ -112,11 +114,36 @@ where
                 }
             })
             .map_err(failed)?;
-        if end == End::Drained {
+        if let End::Drained(life_line) = end {
             // Only the tasks are left; each is one connection in service.
-            runtime.block_on(local);
+            runtime
+                .block_on(async {
+                    ::tokio::select! {
+                        () = local => Ok(()),
+                        orphaned = ended(life_line) => orphaned,
+                        never = beat(&meter, period) => match never {},
+                    }
+                })
+                .map_err(failed)?;
         }
         Ok(())
+    }
+}
+
+/// Waits for the end of a life-line: the supervisor is gone.
+async fn ended(life_line: OwnedFd) -> io::Result<()> {
+    // Without room to watch it there is still the signal that comes with the supervisor's death.
+    let Ok(life_line) = watch(life_line) else { return std::future::pending().await };
+    loop {
+        let mut guard = life_line.readable().await?;
+        let mut words = [0_u8; 64];
+        match recv(life_line.get_ref(), &mut words[..], RecvFlags::DONTWAIT) {
+            Ok((_, 0)) | Err(Errno::CONNRESET) => return Ok(()),
+            // There is nothing to be told to one who leaves.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => guard.clear_ready(),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -128,11 +155,6 @@ async fn beat(meter: &Meter, period: Option<Duration>) -> Infallible {
         ::tokio::time::sleep(period).await;
     }
 }
-
-/// How often a worker without room looks whether it has some again, if nothing tells it.
-///
-/// 50 ms: at the limit of descriptors clients wait anyway, and 20 looks a second cost nothing.
-const RECHECK: Duration = Duration::from_millis(50);
 
 /// Whether this worker was told to leave, and who waits to hear of it.
 #[derive(Debug, Default)]
@@ -156,9 +178,10 @@ impl Drain {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 enum End {
-    Drained,
+    /// With what is still to be watched.
+    Drained(OwnedFd),
     Orphaned,
 }
 
@@ -188,7 +211,16 @@ where
         }
         match turn {
             Turn::Serve(connection) => {
-                let connection = AsyncConnection::new(connection, Rc::clone(&drain))?;
+                let connection = match AsyncConnection::new(connection, Rc::clone(&drain)) {
+                    Ok(connection) => connection,
+                    // Its user may watch no more descriptors (`fs.epoll.max_user_watches`): that is the end of
+                    // this connection, and not of all others.
+                    Err(error) => {
+                        lane.cannot_serve(&error);
+                        wait = lane.arm()?;
+                        continue;
+                    }
+                };
                 let (handler, ended) = (Rc::clone(&handler), Rc::clone(&ended));
                 let meter = meter.clone();
                 ::tokio::task::spawn_local(async move {
@@ -199,7 +231,7 @@ where
                 yield_now().await;
             }
             Turn::Again => {}
-            Turn::Drained => return Ok(End::Drained),
+            Turn::Drained => return Ok(End::Drained(lane.into_life_line())),
             Turn::Orphaned => return Ok(End::Orphaned),
         }
         wait = lane.arm()?;
@@ -214,12 +246,11 @@ async fn idle(
     lane: &mut Lane,
     ended: &Notify,
 ) -> io::Result<Option<u64>> {
-    let limited = !lane.has_room() || matches!(wait, Wait::For(_));
+    // A connection that ends leaves room, or ends a pause.
+    let limited = matches!(wait, Wait::For(_));
     let pause = async {
         match wait {
             Wait::For(duration) => ::tokio::time::sleep(duration).await,
-            // A handler that gave its connection away, or panicked, says nothing when it ends.
-            Wait::Not | Wait::ForEver if limited => ::tokio::time::sleep(RECHECK).await,
             Wait::Not | Wait::ForEver => std::future::pending().await,
         }
     };

@@ -33,6 +33,7 @@ enum Runs {
     /// Where one client is enough to hold a worker up.
     OnOneLane,
     OnTokio,
+    OnThreads,
     /// Where event loops share one queue.
     SharedOnTokio,
     /// Where connections travel as descriptors, on one lane.
@@ -45,6 +46,7 @@ impl Case {
             Runs::Anywhere => true,
             Runs::OnOneLane => runtime.lanes() == 1,
             Runs::OnTokio => runtime == RuntimeKind::Tokio,
+            Runs::OnThreads => runtime.lanes() > 1,
             Runs::SharedOnTokio => {
                 let shared = matches!(queue, Queue::Shared | Queue::SharedChannel { .. });
                 runtime == RuntimeKind::Tokio && shared
@@ -88,6 +90,11 @@ pub(super) fn all() -> Vec<Case> {
             run: queued::retired,
         },
         on_each("a_panic_ends_its_worker_and_nobody_else", panicking::handler),
+        Case {
+            name: "a_panic_beside_a_long_request_keeps_nobody_waiting",
+            runs: Runs::OnThreads,
+            run: panicking::beside_a_request,
+        },
         on_one_lane("sigterm_answers_everybody_who_is_there", ending::drain),
         on_each("a_second_sigterm_ends_at_once", ending::twice),
         on_each("ctrl_c_lets_requests_finish", ending::ctrl_c),

@@ -3,11 +3,14 @@
 use crate::conformance::client::{Client, all_answered, crowd};
 use crate::conformance::stage::{Outcome, Stage, Verdict};
 
+/// How often a handler may panic in another worker than the one with a request in its midst.
+const ATTEMPTS: usize = 60;
+
 /// With threads the whole worker ends, too: one that went on with a thread less would seem as able as before.
 pub(super) fn handler(stage: &Stage) -> Outcome {
     let spec = stage.spec();
     let mut herd = stage.serving(&spec)?;
-    for part in ["worker died", "one of its lanes ended"] {
+    for part in ["worker died", "one of its lanes ended", "worker ends by itself"] {
         herd.journal().expect(part);
     }
     let seats = herd.wait_full(spec.workers)?;
@@ -30,6 +33,41 @@ pub(super) fn handler(stage: &Stage) -> Outcome {
     if !stage.runtime.is_one_at_a_time() && herd.wait_full(spec.workers)? != seats {
         return Err(format!("{seats:?} became {:?}", herd.seats()));
     }
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// One thread panics, and another is in the midst of a request for as long as its client likes: that is answered,
+/// and nobody else waits for this worker meanwhile.
+pub(super) fn beside_a_request(stage: &Stage) -> Outcome {
+    let spec = stage.spec();
+    let mut herd = stage.serving(&spec)?;
+    for part in ["worker died", "one of its lanes ended", "worker ends by itself"] {
+        herd.journal().expect(part);
+    }
+    let seats = herd.wait_full(spec.workers)?;
+    let address = herd.address()?;
+    let mut held = Client::asking(address, "hold").map_err(|lost| lost.to_string())?;
+    let beside = held.begun().map_err(|lost| format!("hold: {lost}"))?;
+    let seat = *seats.iter().find(|seat| seat.worker == beside).ok_or("a worker without a seat")?;
+    let panics = || {
+        let mut client = Client::asking(address, "panic").map_err(|lost| lost.to_string())?;
+        client.begun().map_err(|lost| format!("panic: {lost}"))
+    };
+    let mut attempts = 0;
+    while panics()? != beside {
+        attempts += 1;
+        if attempts == ATTEMPTS {
+            return Err(format!("{beside} was not met in {ATTEMPTS} attempts"));
+        }
+    }
+    let (slot, generation) = (beside.slot, beside.generation);
+    herd.journal().wait_log(&format!("what it serves slot={slot} generation={generation}"))?;
+    all_answered(crowd(address, 40, "serve")?)?;
+    held.ask("go on").map_err(|lost| lost.to_string())?;
+    held.answer().map_err(|lost| format!("the request beside the panic: {lost}"))?;
+    herd.wait_exit(seat)?;
+    herd.wait_successor(seat)?;
     herd.finish()?;
     Ok(Verdict::Passed)
 }
