@@ -163,11 +163,21 @@ impl<B: Board> Route<B> {
         while sent < self.outgoing.len() {
             let end = self.outgoing.len().min(sent + size);
             if let Err(error) = self.channel.send_all(&self.outgoing[sent..end]) {
-                if error.kind() == io::ErrorKind::WouldBlock {
+                match error.kind() {
                     // Full although it has credit: the socket holds less. Somebody else, or later.
-                    self.full_at = Some(self.view.taken());
-                } else {
-                    result = Err(error);
+                    io::ErrorKind::WouldBlock => self.full_at = Some(self.view.taken()),
+                    // The worker has shut it down by itself: that is its own end, and nobody else's.
+                    io::ErrorKind::BrokenPipe => {
+                        let (slot, generation) = (self.worker.slot.0, self.worker.generation);
+                        tracing::warn!(
+                            slot,
+                            generation,
+                            "its channel is shut down: it gets nothing more"
+                        );
+                        self.is_open = false;
+                        self.is_retired = true;
+                    }
+                    _ => result = Err(error),
                 }
                 break;
             }

@@ -23,6 +23,9 @@ pub(crate) struct Gate {
     starving: bool,
     /// Room has come back: look at the listeners without being told.
     look: bool,
+    /// Where to look first: after the one that gave something last, or a listener that is never empty would
+    /// keep the others waiting for ever.
+    turn: SourceId,
     /// How many more to accept before the service ends.
     left_to_take: Option<u32>,
 }
@@ -35,6 +38,7 @@ impl Default for Gate {
             pace: Pace::default(),
             starving: false,
             look: false,
+            turn: 0,
             left_to_take: None,
         }
     }
@@ -91,9 +95,14 @@ impl Gate {
             return Ok(0);
         }
         if self.look {
-            let mut total = 0;
-            for source in 0..self.listeners.len() {
-                total += self.accept_from(source, most - total, &mut parcel)?;
+            let (mut total, first) = (0, self.turn);
+            for step in 0..self.listeners.len() {
+                let source = (first + step) % self.listeners.len();
+                let found = self.accept_from(source, most - total, &mut parcel)?;
+                if found > 0 {
+                    self.turn = source + 1;
+                }
+                total += found;
             }
             if total < most {
                 // Nothing waits: from here on the listeners tell.
@@ -157,5 +166,32 @@ impl Gate {
     pub(crate) fn try_room(&self, count: usize) -> io::Result<()> {
         let Some(listener) = self.listeners.first() else { return Ok(()) };
         (0..count).map(|_| listener.fd.try_clone()).collect::<Result<Vec<_>, _>>().map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_that_is_never_empty_keeps_no_other_waiting() {
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        for listener in &listeners {
+            listener.set_nonblocking(true).unwrap();
+        }
+        let addresses = listeners.iter().flat_map(|one| [one.local_addr().unwrap(); 4]);
+        let _clients: Vec<_> = addresses.map(|one| TcpStream::connect(one).unwrap()).collect();
+        let mut gate = Gate::default();
+        gate.prepare(&listeners, true).unwrap();
+        // Nobody had room, and now there is some again for one at a time.
+        gate.starves(false);
+        gate.arm(true, &mut Interest::default());
+        let mut from = Vec::new();
+        for _ in 0..8 {
+            gate.accept(&[], 1, || false, |parcel| from.push(parcel.note.listener)).unwrap();
+        }
+        assert_eq!(from, [0, 1, 0, 1, 0, 1, 0, 1]);
     }
 }

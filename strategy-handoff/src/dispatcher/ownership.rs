@@ -369,3 +369,18 @@ fn a_worker_that_leaves_nothing_behind_leaves_no_descriptor() {
     routes.remove(worker);
     assert!(!routes.has_waiting(), "{routes:?}");
 }
+
+/// Whoever shuts its own channel down gets nothing more, and keeps nobody else from it.
+#[test]
+fn a_worker_that_shuts_its_channel_down_harms_itself() {
+    let mut world = World::new(Credit::Unfinished(1), Box::new(Least::default()));
+    rustix::net::shutdown(&world.workers[0].channel, rustix::net::Shutdown::Read).unwrap();
+    for _ in 1..SLOTS {
+        world.play(Step::Connect);
+    }
+    world.dispatch();
+    world.dispatch();
+    world.look();
+    let queued = |route: &Route<Page>| route.channel.len().unwrap();
+    assert_eq!(world.routes.routes.iter().map(queued).collect::<Vec<_>>(), [0, 1, 1]);
+}

@@ -123,18 +123,26 @@ impl SharedQueue {
     /// Sends what was accepted, each by itself: the rest of a batch would wait for whoever took it.
     fn send(&mut self) -> io::Result<u32> {
         let mut sent = 0;
+        // How many were in the channel after it was found full.
+        let mut full_at = None;
         while let (Some(channel), Some(parcel)) = (&self.channel, self.held.front()) {
             match channel.send(parcel) {
                 // Our copy is closed here, at once: the client shall see the worker's close.
                 Ok(()) => {
+                    full_at = None;
                     self.held.pop_front();
                     self.sent += 1;
                     self.room = self.room.saturating_sub(1);
                     sent += 1;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Full although it is within its bound: the socket holds less.
-                    self.bound = self.len().max(1);
+                    // Full although it is within its bound: the socket holds less. How much is asked before a second
+                    // try; after the first it may have been emptied.
+                    let Some(length) = full_at else {
+                        full_at = Some(self.len());
+                        continue;
+                    };
+                    self.bound = length.max(1);
                     self.room = 0;
                     break;
                 }
