@@ -72,7 +72,7 @@ impl PreforkAcceptor {
 
     /// Whether this worker has so much more than another that it lets others take the next.
     fn is_ahead(&self, load: Load<'_>) -> bool {
-        u64::from(load.in_service) > self.meter.least() + SLACK
+        u64::from(load.in_service) > self.meter.least().saturating_add(SLACK)
     }
 }
 

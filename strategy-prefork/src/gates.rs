@@ -63,7 +63,7 @@ impl Gates {
             }
             if view.gate_is_closed() {
                 closed = true;
-                if load <= least + SLACK {
+                if load <= least.saturating_add(SLACK) {
                     pokes.push(worker);
                 }
             }

@@ -27,14 +27,14 @@ impl Drift {
         seen.rotate_left(1);
         seen[LOOKS - 1] = difference;
         let correction = if seen.iter().all(|&one| one > 0) {
-            -seen.iter().min().copied().unwrap_or(0)
+            seen.iter().min().copied().unwrap_or(0).saturating_neg()
         } else if seen.iter().all(|&one| one < 0) {
-            -seen.iter().max().copied().unwrap_or(0)
+            seen.iter().max().copied().unwrap_or(0).saturating_neg()
         } else {
             return 0;
         };
         for one in seen {
-            *one += correction;
+            *one = one.saturating_add(correction);
         }
         correction
     }
@@ -53,6 +53,14 @@ mod tests {
     fn what_stays_is_corrected_once() {
         assert_eq!(corrections(&[2, 2, 2, 0, 0]), [0, 0, -2, 0, 0]);
         assert_eq!(corrections(&[-1, -3, -1, 0, 0]), [0, 0, 1, 0, 0]);
+    }
+
+    /// Workers can write the counts.
+    #[test]
+    fn an_impossible_count_harms_nobody() {
+        let (least, most) = (i64::MIN, i64::MAX);
+        assert_eq!(corrections(&[least, least, least, most]), [0, 0, most, 0]);
+        assert_eq!(corrections(&[most, most, most]), [0, 0, -most]);
     }
 
     #[test]

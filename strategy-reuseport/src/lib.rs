@@ -168,6 +168,9 @@ impl Reuseport {
     /// A hash over the slots that serve *now*, by classic BPF (Linux 4.5, no privilege): a dead, stopped
     /// or leaving worker gets nothing new, and what it has queued is covered.
     ///
+    /// The hash is the one that the device, or RPS, has noted in the packet; where neither does, the slot is
+    /// drawn at random.
+    ///
     /// The program is replaced whenever a worker comes or goes, which moves clients between slots.
     #[must_use]
     pub fn steered() -> Self {

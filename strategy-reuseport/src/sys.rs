@@ -287,7 +287,11 @@ impl Words {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { start, words })
+        let mapped = Self { start, words };
+        // A forked worker has what it is given, and not what the supervisor writes.
+        // SAFETY: exactly what was just mapped; the advice changes nothing in this process.
+        let advised = unsafe { libc::madvise(address, Self::bytes(words), libc::MADV_DONTFORK) };
+        if advised == 0 { Ok(mapped) } else { Err(io::Error::last_os_error()) }
     }
 
     fn bytes(words: usize) -> usize {

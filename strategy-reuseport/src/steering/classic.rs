@@ -55,13 +55,20 @@ impl Program {
         ])
     }
 
-    /// One of `slots` by a hash of the client's address and port; if there are none, whom the kernel
-    /// chooses.
+    /// One of `slots` by the hash of the client's address and port that came with the packet, or, if none
+    /// did, at random; if there are no slots, whom the kernel chooses.
     pub(crate) fn hash_over(slots: &[SlotId]) -> Self {
         let Ok(count @ 1..) = u32::try_from(slots.len()) else {
             return Self(vec![step(RETURN_CONSTANT, NOBODY)]);
         };
-        let mut steps = vec![step(LOAD_WORD_ABSOLUTE, FLOW_HASH), step(MODULO, count)];
+        let mut steps = vec![
+            step(LOAD_WORD_ABSOLUTE, FLOW_HASH),
+            // The kernel reads what is noted in the packet and computes nothing: 0 where neither the device nor
+            // RPS has hashed it. All of those would go to one slot.
+            sock_filter { jf: 1, ..step(JUMP_IF_EQUAL, 0) },
+            step(LOAD_WORD_ABSOLUTE, RANDOM),
+            step(MODULO, count),
+        ];
         for (index, slot) in (0..).zip(slots) {
             // Not this one: skip its answer.
             steps.push(sock_filter { jf: 1, ..step(JUMP_IF_EQUAL, index) });
@@ -81,7 +88,7 @@ impl Program {
     pub(crate) fn attach(&self, member: impl AsFd) -> io::Result<()> {
         let mut steps = self.0.clone();
         let program = sock_fprog {
-            // At most 2 × 256 + 3.
+            // At most 2 × 256 + 5.
             len: u16::try_from(steps.len()).unwrap_or(u16::MAX),
             filter: steps.as_mut_ptr(),
         };
@@ -123,6 +130,31 @@ mod tests {
                 assert_eq!(count == 0, !slots.contains(&slot), "{slots:?}: {counts:?}");
             }
         }
+    }
+
+    /// What the program returns for a packet with this hash, if this is what is drawn.
+    fn interpret(program: &Program, hash: u32, drawn: u32) -> u32 {
+        let (mut accumulator, mut at) = (0, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = program.0[at];
+            at += 1;
+            match code {
+                LOAD_WORD_ABSOLUTE => accumulator = if k == FLOW_HASH { hash } else { drawn },
+                MODULO => accumulator %= k,
+                JUMP_IF_EQUAL => at += usize::from(if accumulator == k { jt } else { jf }),
+                RETURN_CONSTANT => return k,
+                _ => return accumulator,
+            }
+        }
+    }
+
+    /// On loopback every packet has a hash, so no handshake shows this.
+    #[test]
+    fn packets_that_nobody_has_hashed_are_spread_at_random() {
+        let program = Program::hash_over(&[SlotId(1), SlotId(3)]);
+        let slot = |hash, drawn| interpret(&program, hash, drawn);
+        assert_eq!([slot(6, 0), slot(7, 0)], [1, 3], "the hash decides");
+        assert_eq!([slot(0, 6), slot(0, 7)], [1, 3], "there is none");
     }
 
     #[test]
