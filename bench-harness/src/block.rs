@@ -8,16 +8,16 @@ use crate::contestant::{Contestant, Launch};
 use crate::killer::{Killer, Toll};
 use crate::limits::{Given, Lowered};
 use crate::load::Handle;
-use crate::load::protocol::{Arrival, Order, Trace};
+use crate::load::protocol::{Arrival, Order, Pace, Trace};
 use crate::measure::cpu::{SETTLE, Tree, Usage};
-use crate::measure::latency::{Latency, to_f64};
+use crate::measure::latency::{Latencies, to_f64};
 use crate::measure::memory;
 use crate::measure::timeline::Deed;
 use crate::progress::Progress;
 use crate::restarter::Restarter;
 use crate::scaler::{Scaled, Scaler};
-use crate::scenario::Context;
 use crate::scenario::spec::{Fault, Part};
+use crate::scenario::{self, Context};
 use crate::server::Server;
 use crate::stopper::{Hang, Stopper};
 use crate::void::{Seen, Watch};
@@ -82,7 +82,9 @@ impl Played {
     /// How late the generator was, 99th percentile, in microseconds.
     #[must_use]
     pub fn lag_p99_us(&self) -> Option<f64> {
-        Latency::of(self.trace.records.iter().map(|record| record.lag_us * 1_000)).p99_us
+        // However few there are: a block is void by it, and that is no figure to be printed.
+        let lags = Latencies::of(self.trace.records.iter().map(|record| record.lag_us * 1_000));
+        (!lags.is_empty()).then(|| to_f64(lags.at(0.99)) / 1e3)
     }
 
     /// What a worker needed after a service until the connection was closed: mean, in microseconds.
@@ -107,7 +109,9 @@ impl Block<'_> {
             let played = self.play_once(contestant, load)?;
             let seen = Seen {
                 lag_p99_us: played.lag_p99_us(),
-                client: Some(to_f64(played.trace.cpu_ns) / 1e9 / self.length.as_secs_f64()),
+                // Clients of a closed loop are as busy as the server lets them be.
+                client: matches!(self.part.pace, Pace::Open)
+                    .then(|| to_f64(played.trace.cpu_ns) / 1e9 / self.length.as_secs_f64()),
                 ..watch.end()?
             };
             let umpire = self.context.umpire;
@@ -117,6 +121,17 @@ impl Block<'_> {
             }
             voided.push(played);
         }
+    }
+
+    /// How long the trace takes with so many `workers`: its length, and a closed loop, which is played to its
+    /// end, what it takes to work off all of it, one request at a time for each client, worker and core.
+    fn lasts(&self, workers: u32) -> Duration {
+        let Pace::Closed { clients, .. } = self.part.pace(self.context.asked.clients) else {
+            return self.length;
+        };
+        let work = self.arrivals.iter().map(|one| Duration::from_micros(one.service_us));
+        let at_a_time = clients.get().min(workers).min(scenario::cores().max(1));
+        self.length.max(work.sum::<Duration>() / at_a_time)
     }
 
     /// Starts the server, plays the trace, ends the server.
@@ -144,7 +159,8 @@ impl Block<'_> {
             None | Some(Fault::Loop { .. }) => {
                 let tree = Tree::of(server.pid())?;
                 let before = tree.usage()?;
-                played.trace = load.trace(&order, self.length, told(progress, || Ok(None)))?;
+                played.trace =
+                    load.trace(&order, self.lasts(workers), told(progress, || Ok(None)))?;
                 std::thread::sleep(SETTLE);
                 played.used = Some(tree.usage()?.since(&before));
                 // A foreign kernel may keep the account to itself; then there is no figure.
@@ -234,7 +250,7 @@ mod tests {
     #[test]
     fn what_workers_needed_afterwards_is_averaged_over_those_that_told() {
         let record = |after_ns| Record {
-            lag_us: 7,
+            lag_us: 7_000,
             unseen_us: 0,
             latency_us: 1,
             service_us: None,
@@ -247,6 +263,8 @@ mod tests {
         let played = Played { trace: Trace { records, ..Trace::default() }, ..Played::default() };
         assert_eq!(played.after_us(), Some(60.0));
         assert_eq!(Played::default().after_us(), None);
+        let lag_us = played.lag_p99_us().expect("three requests tell whether the client was late");
+        assert!((lag_us / 7_000.0 - 1.0).abs() < 0.01, "{lag_us}");
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn schedule(context: &Context<'_>, open: &Open, contestants: usize) -> (u32, Vec
 
 /// How many rounds of how long blocks fit `budget`, so many of them in a round. Rounds that are given are
 /// kept; then they take as long as they take.
-fn fit(budget: Duration, blocks: u32, rounds: Option<NonZeroU32>) -> (u32, Duration) {
+pub(crate) fn fit(budget: Duration, blocks: u32, rounds: Option<NonZeroU32>) -> (u32, Duration) {
     if let Some(rounds) = rounds {
         return (rounds.get(), BLOCK_GIVEN);
     }

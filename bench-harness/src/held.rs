@@ -61,6 +61,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
         let (sequence, bursts) = (sequence?, bursts?);
         for visit in [&sequence, &bursts] {
             row.void += u32::try_from(visit.voided.len()).unwrap_or(u32::MAX);
+            row.void += u32::from(visit.is_void);
             failures.extend(visit.account(&label, &mut row.connections));
         }
         let hows = ["one by one", "after churn", "in bursts"];
@@ -99,6 +100,8 @@ struct Target<'t> {
 struct Visit {
     open: Vec<Open>,
     failures: Vec<String>,
+    /// Whether it is void, and kept all the same.
+    is_void: bool,
     /// The same visit each time before, when it was void and made again.
     voided: Vec<Self>,
 }
@@ -138,8 +141,9 @@ impl Target<'_> {
         loop {
             let watch = Watch::start()?;
             let visit = self.visit_once(&hold, churn.as_ref(), notes)?;
-            if !umpire.voids(&watch.end()?) || !umpire.is_patient() {
-                return Ok(Visit { voided, ..visit });
+            let is_void = umpire.voids(&watch.end()?);
+            if !is_void || !umpire.is_patient() {
+                return Ok(Visit { is_void, voided, ..visit });
             }
             voided.push(visit);
         }
@@ -186,7 +190,7 @@ mod tests {
             let mut open = Open { made: 3, ..Open::default() };
             ends.iter().for_each(|&end| open.tally.count(end));
             let failures = failures.iter().map(|&failure| failure.to_owned()).collect();
-            Visit { open: vec![open], failures, voided: Vec::new() }
+            Visit { open: vec![open], failures, ..Visit::default() }
         };
         use Category::{Late, Refused, Served};
         let voided = vec![visit(&[Served, Late, Refused], &["ill"]), visit(&[Served], &[])];

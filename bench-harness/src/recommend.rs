@@ -34,6 +34,9 @@ use answer::Answer;
 /// How long is measured.
 const TIME_S: u32 = 60;
 
+/// The longest that may be asked for.
+const SECONDS_MAX: u32 = 3_600;
+
 /// How long if it is to be thorough: some four minutes leave a 99th percentile of a dozen candidates with
 /// a spread of a few per cent.
 const THOROUGH_S: u32 = 240;
@@ -51,7 +54,7 @@ pub struct Recommend {
     #[arg(long)]
     pub json: bool,
     /// How long to measure, in seconds. [default: 60; 240 if thorough]
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(10..=3_600))]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(10..=i64::from(SECONDS_MAX)))]
     pub seconds: Option<u32>,
     /// Draws the order, the arrivals, the work and the faults. [default: from the clock]
     #[arg(long, value_name = "S")]

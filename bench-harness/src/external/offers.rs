@@ -71,7 +71,7 @@ impl Offers {
             (
                 needed.supervisor,
                 self.supervisor,
-                "no supervisor of ours knows what its workers have in service",
+                "no supervisor of ours watches, replaces and counts its workers",
             ),
             (
                 needed.names_worker,

@@ -25,6 +25,8 @@ pub(super) struct Company {
     target: Target,
     wanted: Beside,
     deadline: Duration,
+    /// Whether workers are killed meanwhile.
+    kills: bool,
     /// The idle ones first, then the silent ones.
     driver: Driver,
     /// Of the idle ones, who was answered; of the silent ones nobody.
@@ -37,11 +39,17 @@ pub(super) struct Company {
 
 impl Company {
     /// Connects them all and waits until the idle ones are answered, or late.
-    pub(super) fn gather(target: Target, wanted: Beside, deadline: Duration) -> io::Result<Self> {
+    pub(super) fn gather(
+        target: Target,
+        wanted: Beside,
+        deadline: Duration,
+        kills: bool,
+    ) -> io::Result<Self> {
         let mut company = Self {
             target,
             wanted,
             deadline,
+            kills,
             driver: Driver::with_deadline(deadline)?,
             answered: vec![false; (wanted.idle + wanted.silent) as usize],
             readers: (0..wanted.slow).map(|_| None).collect(),
@@ -108,7 +116,7 @@ impl Company {
         self.made += 1;
         self.answered[number] = false;
         match self.driver.open(number, self.target, Cow::Borrowed(request))? {
-            Err(end) => self.connections.count(categorize(Read::Nothing, end, false)),
+            Err(end) => self.connections.count(categorize(Read::Nothing, end, self.kills)),
             Ok(()) => {
                 if let Some(connection) = self.driver.get(number).filter(|_| !idle) {
                     connection.idle = true;
@@ -156,7 +164,7 @@ impl Company {
             self.answered[number] = false;
             self.connections.count(match end {
                 End::Closed | End::Reset if asked_nothing => Category::Dismissed,
-                end => categorize(read, end, false),
+                end => categorize(read, end, self.kills),
             });
         }
         Ok(())
@@ -166,7 +174,7 @@ impl Company {
     fn read(&mut self) {
         for place in &mut self.readers {
             if let Some(reader) = place
-                && let Reading::Over(category) = reader.read(self.deadline)
+                && let Reading::Over(category) = reader.read(self.deadline, self.kills)
             {
                 self.connections.count(category);
                 *place = None;
@@ -183,7 +191,8 @@ impl Company {
         }
         for place in self.readers.iter_mut().filter(|place| place.is_none()) {
             self.made += 1;
-            match Reader::open(self.target.address, u32::try_from(self.made).unwrap_or(u32::MAX)) {
+            let number = u32::try_from(self.made).unwrap_or(u32::MAX);
+            match Reader::open(self.target.address, number, self.kills) {
                 Ok(reader) => *place = Some(reader),
                 Err(category) => self.connections.count(category),
             }

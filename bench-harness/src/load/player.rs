@@ -48,7 +48,7 @@ impl Score<'_> {
     pub(super) fn play(&self) -> io::Result<Trace> {
         // In a closed loop the server is measured as it is beside its clients.
         let _priority = matches!(self.pace, Pace::Open).then(Priority::raise);
-        let mut beside = Company::gather(self.target, self.beside, self.deadline)?;
+        let mut beside = Company::gather(self.target, self.beside, self.deadline, self.kills)?;
         let mut player = Player::new(self)?;
         let cpu_before = cpu_ns()?;
         player.play(&mut beside)?;

@@ -134,7 +134,7 @@ fn all() -> f64 {
 /// Connections that are there beside the requests, from before the first until after the last.
 ///
 /// In a scenario file: `beside = { idle = 1000, silent = 4, slow = 2 }`. One that the server ends is
-/// replaced.
+/// replaced. They are in the account of all connections, and in that of no kill.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Beside {

@@ -43,9 +43,9 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Connects and asks for the largest answer there is.
-    pub(super) fn open(target: SocketAddrV4, number: u32) -> Result<Self, Category> {
+    pub(super) fn open(target: SocketAddrV4, number: u32, kills: bool) -> Result<Self, Category> {
         let socket = connect(target, number)
-            .map_err(|error| categorize(Read::Nothing, end_of(&error), false))?;
+            .map_err(|error| categorize(Read::Nothing, end_of(&error), kills))?;
         let request =
             format!("GET /fill/{FILL_MAX} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
         let now = Instant::now();
@@ -54,22 +54,24 @@ impl Reader {
         // On loopback a refusal is known at once.
         match reader.ask() {
             Ok(_) => Ok(reader),
-            Err(end) => Err(reader.ended(end)),
+            Err(end) => Err(reader.ended(end, kills)),
         }
     }
 
     /// Sends what is to be sent, or reads a piece if it is time; an answer that does not go on for
     /// `deadline` is late.
-    pub(super) fn read(&mut self, deadline: Duration) -> Reading {
+    pub(super) fn read(&mut self, deadline: Duration, kills: bool) -> Reading {
         let moved = if self.request.is_empty() { self.take() } else { self.ask() };
         match moved {
-            Ok(0) if self.moved.elapsed() > deadline => Reading::Over(self.ended(End::TimedOut)),
+            Ok(0) if self.moved.elapsed() > deadline => {
+                Reading::Over(self.ended(End::TimedOut, kills))
+            }
             Ok(0) => Reading::On,
             Ok(_) => {
                 self.moved = Instant::now();
                 Reading::On
             }
-            Err(end) => Reading::Over(self.ended(end)),
+            Err(end) => Reading::Over(self.ended(end, kills)),
         }
     }
 
@@ -104,8 +106,8 @@ impl Reader {
         }
     }
 
-    /// Its category: served if the whole answer came.
-    fn ended(&self, end: End) -> Category {
+    /// Its category: served if the whole answer came; `kills`, whether workers are killed meanwhile.
+    fn ended(&self, end: End, kills: bool) -> Category {
         let read = match (self.read, expected(&self.head)) {
             (0, _) => Read::Nothing,
             (read, Some((status, length))) if read == length => {
@@ -113,7 +115,7 @@ impl Reader {
             }
             _ => Read::Part,
         };
-        categorize(read, end, false)
+        categorize(read, end, kills)
     }
 }
 
@@ -135,6 +137,21 @@ fn expected(bytes: &[u8]) -> Option<(u16, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_that_breaks_off_was_taken_where_workers_are_killed() {
+        let now = Instant::now();
+        let reader = Reader {
+            socket: Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap(),
+            request: Vec::new(),
+            head: b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n".to_vec(),
+            read: 1_000,
+            first: now,
+            moved: now,
+        };
+        assert_eq!(reader.ended(End::Closed, true), Category::Taken);
+        assert_eq!(reader.ended(End::Closed, false), Category::Other);
+    }
 
     #[test]
     fn how_long_an_answer_is_stands_in_its_head() {

@@ -1,15 +1,17 @@
 //! The short comparison behind a recommendation: a heat of everybody, then a final of those who may win.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
 
+use crate::blocks;
 use crate::contestant::{Contestant, Launch};
 use crate::external::offers::Offers;
 use crate::interrupt::Interrupt;
+use crate::measure::figures::WARM_UP;
 use crate::measure::latency::{BEYOND_MIN, to_f64};
 use crate::process::Program;
 use crate::progress::Progress;
@@ -18,6 +20,7 @@ use crate::scenario::{self, Asked};
 use crate::serve::Usage;
 use crate::void::Umpire;
 
+use super::SECONDS_MAX;
 use super::candidates::{Candidate, Field};
 use super::play::Play;
 use super::verdict::{Judge, Measured, Standing, Verdict};
@@ -27,6 +30,9 @@ const FINALISTS: usize = 5;
 
 /// The part of the time that the heat takes: a third.
 const HEAT: u32 = 3;
+
+/// Sets the heat's traces apart from those of the final, which judge again.
+const OF_HEAT: u64 = 0x68_6561_7400;
 
 /// In a heat a tail is judged by this percentile, for which a second of requests is enough.
 const HEAT_QUANTILE: f64 = 0.9;
@@ -64,11 +70,34 @@ pub struct Method {
     pub rounds: u32,
 }
 
-/// How long has to be measured, in seconds, until so many `finalists` have a percentile at this `rate`, in
-/// `part` of the time.
-fn seconds_needed(rate: f64, finalists: usize, part: f64) -> f64 {
-    let requests = BEYOND_MIN / (1.0 - QUANTILE);
-    (requests * to_f64(finalists as u64) / rate / part).ceil()
+/// How a final is laid out.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Who takes part.
+    finalists: u32,
+    /// Parts of the scenario, each a block.
+    parts: u32,
+    /// Requests per second.
+    rate: f64,
+    /// Its part of the time.
+    share: f64,
+}
+
+impl Layout {
+    /// Whether so long a comparison leaves everybody enough requests for the percentile that decides, if
+    /// chance sends a few less.
+    fn suffices(&self, time: Duration) -> bool {
+        let blocks = self.finalists * self.parts;
+        let (rounds, length) = blocks::fit(time.mul_f64(self.share), blocks, None);
+        let measured = 1.0 - 1.0 / to_f64(WARM_UP as u64);
+        let requests = f64::from(rounds * self.parts) * length.as_secs_f64() * self.rate * measured;
+        requests >= 1.03 * BEYOND_MIN / (1.0 - QUANTILE)
+    }
+
+    /// The shortest comparison that suffices, in seconds, if one does that may be asked for.
+    fn seconds_needed(&self) -> Option<u64> {
+        (1..=u64::from(SECONDS_MAX)).find(|&seconds| self.suffices(Duration::from_secs(seconds)))
+    }
 }
 
 /// Measures the candidates of `field` in `play` for about `time`; `thorough` spares the heat.
@@ -83,16 +112,21 @@ pub fn run(
     seed: u64,
     thorough: bool,
 ) -> anyhow::Result<Outcome> {
+    let start = Instant::now();
     let has_heat = field.candidates.len() > FINALISTS && !thorough;
-    if let Some(rate) = play.rate() {
+    if let Some((rate, parts)) = play.rate() {
         let finalists = if has_heat { FINALISTS } else { field.candidates.len() };
-        let part = if has_heat { 1.0 - 1.0 / f64::from(HEAT) } else { 1.0 };
-        let needed = seconds_needed(rate, finalists, part);
-        if time.as_secs_f64() < needed {
+        let finalists = u32::try_from(finalists).unwrap_or(u32::MAX);
+        let share = if has_heat { 1.0 - 1.0 / f64::from(HEAT) } else { 1.0 };
+        let layout = Layout { finalists, parts, rate, share };
+        if !layout.suffices(time) {
+            let longer =
+                layout.seconds_needed().map(|s| format!("measure for {s} s (--seconds), or "));
             return Err(Usage(format!(
                 "{rate:.0} requests per second for {} s are too few for a 99th percentile of {finalists} \
-                 strategies: measure for {needed} s (--seconds), or take a higher load, or --goal cost",
-                time.as_secs()
+                 strategies: {}take a higher load, or --goal cost",
+                time.as_secs(),
+                longer.unwrap_or_default()
             ))
             .into());
         }
@@ -109,7 +143,7 @@ pub fn run(
     let mut left = time;
     if has_heat {
         let heat = comparison.judge(HEAT_QUANTILE);
-        let seen = comparison.measure("heat", &candidates, time / HEAT, seed ^ 1)?;
+        let seen = comparison.measure("heat", &candidates, time / HEAT, seed ^ OF_HEAT)?;
         let (standings, _) = heat.rank(&seen.measured, &mut random);
         let finalists = finalists(&standings, &candidates);
         behind = standings.into_iter().filter(|one| !finalists.contains(&one.label)).collect();
@@ -127,7 +161,7 @@ pub fn run(
     let method = Method {
         setting: seen.setting,
         seed,
-        seconds: time.as_secs(),
+        seconds: start.elapsed().as_secs(),
         candidates: field.candidates.len(),
         rounds: seen.rounds,
     };
@@ -288,7 +322,13 @@ mod tests {
         let error = run(&field, &play, Duration::from_secs(60), 7, false).unwrap_err();
         assert!(error.is::<Usage>(), "{error}");
         assert!(error.to_string().starts_with("4 requests per second for 60 s"), "{error}");
-        assert!(seconds_needed(500.0, 5, 2.0 / 3.0) <= 45.0);
+        assert!(error.to_string().contains("strategies: take a higher load"), "{error}");
+        // What is advised suffices, and the usual minute does for the lowest rate that is played at a load.
+        let final_of = |rate, parts| Layout { finalists: 5, parts, rate, share: 2.0 / 3.0 };
+        let needed = final_of(200.0, 1).seconds_needed().unwrap();
+        assert!((113..150).contains(&needed), "{needed}");
+        assert!(final_of(500.0, 1).suffices(Duration::from_secs(60)));
+        assert!(!final_of(500.0, 1).suffices(Duration::from_secs(45)));
     }
 
     #[test]

@@ -33,6 +33,9 @@ const RATE_MIN: f64 = 500.0;
 /// Shorter work is mostly wake-ups, which take 0.1–0.2 ms.
 const WORK_MIN_US: f64 = 2_000.0;
 
+/// Of work whose mean is longer, requests take so long that clients give up.
+const WORK_MAX_US: f64 = 1e6;
+
 /// More of the cores than this, and work that burns CPU waits for a core instead of a worker.
 const CORES_MAX: f64 = 0.6;
 
@@ -73,15 +76,14 @@ pub struct Play {
 }
 
 impl Play {
-    /// Requests per second, where their times decide: percentiles need many of them.
+    /// Requests per second and the number of parts, where times decide: percentiles need many requests.
     #[must_use]
-    pub fn rate(&self) -> Option<f64> {
-        match &self.spec.engine {
-            Engine::Open(open) => open.parts.iter().find_map(|part| match part.rate {
-                Some(Rate::PerSecond(rate)) => Some(rate),
-                _ => None,
-            }),
-            _ => None,
+    pub fn rate(&self) -> Option<(f64, u32)> {
+        let Engine::Open(open) = &self.spec.engine else { return None };
+        let parts = u32::try_from(open.parts.len()).unwrap_or(u32::MAX);
+        match open.parts.first()?.rate? {
+            Rate::PerSecond(rate) => Some((rate, parts)),
+            Rate::Load(_) | Rate::Cores(_) => None,
         }
     }
 }
@@ -198,6 +200,13 @@ fn open(profile: &Profile, cores: u32, cautions: &mut Vec<Caution>) -> Engine {
             "Look at ratios.",
         ));
     }
+    if mean_us * factor > WORK_MAX_US {
+        cautions.push(Caution::new(
+            format!("Requests were played that take {:.1} s on average.", mean_us * factor / 1e6),
+            "Who is not answered within 10 s counts as not served; the longest may be so under every strategy.",
+            "Take shorter work at a rate that is higher in proportion, or another goal.",
+        ));
+    }
     let rate = load * lanes * 1e6 / (mean_us * factor);
     let part = Part {
         arrivals: match profile.burst.get() {
@@ -302,7 +311,7 @@ mod tests {
     }
 
     fn rate(play: &Play) -> f64 {
-        play.rate().unwrap()
+        play.rate().unwrap().0
     }
 
     #[test]
@@ -324,6 +333,18 @@ mod tests {
             assert!((busy / 5.6 - 1.0).abs() < 0.001, "{mean_us}: {busy}");
             assert_eq!(play.cautions.len(), 1);
         }
+    }
+
+    #[test]
+    fn work_that_outlasts_clients_is_cautioned() {
+        let cautions = |mean_us| {
+            let change = |profile: &mut Profile| {
+                profile.runtime = "tokio".parse().unwrap();
+                (profile.rate, profile.work.mean_us) = (Some(1_000.0), Some(mean_us));
+            };
+            part(change).1.cautions.len()
+        };
+        assert_eq!((cautions(900e3), cautions(3e6)), (0, 1));
     }
 
     #[test]

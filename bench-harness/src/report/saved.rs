@@ -33,23 +33,25 @@ pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     put(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A link stays one. What is no file (a pipe, a terminal) has nothing to lose, and a file in a directory
-/// where none may be made can only be overwritten.
+/// A link stays one. What is no file (a pipe, a terminal) has nothing to lose, and where none can be made
+/// beside it or put in its place (a directory of somebody else, a file that is a mount), a file can only be
+/// overwritten; not on a disk that is full.
 fn put(path: &Path, text: &str) -> io::Result<()> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if path.metadata().is_ok_and(|there| !there.is_file()) {
         return fs::write(path, text);
     }
     let beside = path.with_added_extension(format!("{}.part", std::process::id()));
-    match fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => fs::write(path, text),
-        Err(error) => {
-            // Nobody can use the half that may be there.
-            let _ = fs::remove_file(&beside);
-            Err(error)
-        }
-        Ok(()) => Ok(()),
-    }
+    let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)) else {
+        return Ok(());
+    };
+    // Nobody can use what may be there.
+    let _ = fs::remove_file(&beside);
+    let is_full = matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+    );
+    if is_full { Err(error) } else { fs::write(path, text) }
 }
 
 /// `report` as it stands in a file.

@@ -107,8 +107,16 @@ impl Part {
             }
             (Some(_), _) => {}
         }
-        if let Pace::Closed { length_us: Some(_), .. } = self.pace {
-            return Err("pace: a closed loop plays its trace once, and has no length_us".to_owned());
+        if let Pace::Closed { length_us, .. } = self.pace {
+            if length_us.is_some() {
+                let why = "pace: a closed loop plays its trace once, and has no length_us";
+                return Err(why.to_owned());
+            }
+            if self.fault.is_some() {
+                let why = "fault: a closed loop does not know when its requests were due, so nobody can be \
+                           said to have waited for a fault; leave pace or fault out";
+                return Err(why.to_owned());
+            }
         }
         if let Connections::Kept(kept) = self.connections
             && !(kept.share > 0.0 && kept.share <= 1.0)
@@ -208,6 +216,11 @@ fault = { stop = { for_ms = 1000 } }
             "mine.toml: part 1, beside: 4294967296 connections, and 100000 at most can be open",
         );
         check("length_s = 5\n", "", "mine.toml: part 1, length_s: give one, or a budget");
+        check(
+            "length_s = 5\n",
+            "length_s = 5\npace = { closed = { clients = 9 } }\n",
+            "mine.toml: part 1, fault: a closed loop does not know when its requests were due",
+        );
         check(
             "runtimes = [\"tokio\"]\n",
             "runtimes = [\"tokio\"]\nbudget = { full_s = 9, quick_s = 2 }\n",

@@ -120,7 +120,9 @@ fn reading(report: &Report) -> Markup {
     html! {
         section.reading {
             h2 { "What the figures say" }
-            @if readings.is_empty() {
+            @if report.scenarios.iter().any(|scenario| !scenario.failures.is_empty()) {
+                p { "What failed is not read." }
+            } @else if readings.is_empty() {
                 p { "Nothing stands out." }
             }
             @for readings in of_scenarios {
