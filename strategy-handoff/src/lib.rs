@@ -106,6 +106,7 @@ use forkherd_core::{
 };
 
 use crate::acceptor::HandoffAcceptor;
+use crate::channel::BATCH;
 use crate::dispatcher::{Credit, Routes};
 pub use crate::pick::{Candidate, ClientHash, Least, Pick, PowerOfTwo, RoundRobin};
 use crate::pull::{PullAcceptor, SharedQueue};
@@ -280,15 +281,17 @@ impl Strategy for Handoff {
         let (slots, lanes) = (u64::from(plan.slots), u64::from(plan.runtime.lanes()));
         // A worker holds its channel as inherited until all lanes are open, and as each watches it.
         let (channels, waiting) = match self.way {
-            // One more during a rolling restart.
-            Way::Routes(_) => (slots + 1, 0),
+            // One more during a rolling restart; and for each slot that of a dead worker, until somebody has room
+            // for what was queued there.
+            Way::Routes(_) => (2 * slots + 1, 0),
             // Waited on, kept, and what takes its place.
             Way::Pull(_) if plan.runtime.is_one_at_a_time() && lanes == 1 => (1, 3),
             Way::Pull(_) => (1, 0),
         };
         let worker_descriptors = 1 + lanes + waiting;
-        // Each listener as bound and as watched; both ends of a channel.
-        let supervisor_descriptors = 2 * listeners + 2 * channels;
+        // Each listener as bound and as watched; both ends of a channel; what was accepted, or taken back, and not
+        // sent yet.
+        let supervisor_descriptors = 2 * listeners + 2 * channels + BATCH as u64;
         Ok(Needs { supervisor_descriptors, worker_descriptors, ..Needs::default() })
     }
 
