@@ -428,27 +428,29 @@ impl Drop for Serving {
 }
 
 #[cfg(test)]
+impl Meter {
+    /// That of a worker without a supervisor.
+    pub(crate) fn alone(read_timeout: Option<Duration>) -> Self {
+        use rustix::event::{EventfdFlags, eventfd};
+        let (_board, worker, supervisor) = crate::board::Board::create().unwrap();
+        let board = OwnBoard::map(&worker, &supervisor).unwrap();
+        let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let worker = WorkerId { slot: crate::id::SlotId(0), generation: 0 };
+        Self::new(board, kick, worker, Vec::new(), read_timeout)
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::sync::mpsc::{self, RecvTimeoutError};
 
-    use rustix::event::{EventfdFlags, eventfd};
     use socket2::SockRef;
 
     use super::*;
-    use crate::board::Board;
-    use crate::id::SlotId;
     use crate::sys::{Interruptible, signal_on_input};
 
     const TIMEOUT: Option<Duration> = Some(Duration::from_secs(3));
-
-    fn meter(read_timeout: Option<Duration>) -> Meter {
-        let (_board, worker, supervisor) = Board::create().unwrap();
-        let board = OwnBoard::map(&worker, &supervisor).unwrap();
-        let kick = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        let worker = WorkerId { slot: SlotId(0), generation: 0 };
-        Meter::new(board, kick, worker, Vec::new(), read_timeout)
-    }
 
     #[test]
     fn a_unix_socket_does_not_inherit_the_read_timeout_and_is_told() {
@@ -459,7 +461,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let (_client, (accepted, _)) = (client.unwrap(), listener.accept().unwrap());
         assert_eq!(accepted.read_timeout().unwrap(), None);
-        let connection = meter(TIMEOUT).begin(accepted.into(), Peer::Unix, 0);
+        let connection = Meter::alone(TIMEOUT).begin(accepted.into(), Peer::Unix, 0);
         assert_eq!(connection.stream().read_timeout().unwrap(), TIMEOUT);
     }
 
@@ -476,7 +478,7 @@ mod tests {
         let _interruptible = Interruptible::new(target.into()).unwrap();
         let (ours, _silent) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        let mut connection = meter(None).begin(ours.into(), Peer::Unix, 0);
+        let mut connection = Meter::alone(None).begin(ours.into(), Peer::Unix, 0);
         let (mut control, mut supervisor) = UnixStream::pair().unwrap();
         signal_on_input(&control).unwrap();
         let (is_over, over) = mpsc::channel::<()>();
@@ -503,7 +505,7 @@ mod tests {
         assert_eq!(Peer::from(Some(address)).address(), Some(address));
         assert_eq!(Peer::from(None), Peer::Unix);
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let connection = meter(None).begin(ours.into(), None, 0);
+        let connection = Meter::alone(None).begin(ours.into(), None, 0);
         assert_eq!(
             (connection.peer().to_string(), connection.peer().address()),
             ("unix".into(), None)

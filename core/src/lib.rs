@@ -52,7 +52,8 @@
 //! * SIGTERM and SIGINT drain and end the service, SIGHUP replaces the workers slot by slot, SIGTTIN and SIGTTOU
 //!   add and take one. No worker
 //!   outlives its supervisor, however that ends.
-//! * Nothing a worker does can harm the supervisor: they share counters, and the supervisor clamps them.
+//! * Nothing a worker writes can harm the supervisor: they share counters, and the supervisor clamps them.
+//!   But a worker that holds listeners (prefork, reuseport) can `shutdown(2)` them for all; under handoff none does.
 //!
 //! # Limits
 //!

@@ -37,8 +37,8 @@ pub const HUNG_AFTER: Duration = Duration::from_secs(30);
 /// `run` in all of them: open files and connect to databases *in the handler's set-up*, or accept that
 /// each process has its own.
 ///
-/// Call `run` from the main thread and before other threads exist: it blocks SIGTERM, SIGINT, SIGHUP and
-/// SIGCHLD in the calling thread, and workers die with the thread that started them.
+/// Call `run` from the main thread and before other threads exist: it blocks SIGTERM, SIGINT, SIGHUP,
+/// SIGTTIN, SIGTTOU and SIGCHLD in the calling thread, and workers die with the thread that started them.
 pub struct Service {
     name: String,
     listeners: Vec<ListenSpec>,

@@ -44,7 +44,7 @@ pub trait Strategy: fmt::Debug {
     /// Whatever the system says; the slot is tried again after a back-off.
     fn provision(&mut self, setup: &mut Setup<'_>, worker: WorkerId) -> io::Result<Inherit>;
 
-    /// Worker · once: turns what was inherited into a source of connections.
+    /// Worker · once per lane ([`RuntimeKind::lanes`]): turns what was inherited into a source of connections.
     ///
     /// # Errors
     /// Whatever the system says; the worker ends before it was ready.
@@ -59,7 +59,8 @@ pub trait Strategy: fmt::Debug {
         Ok(())
     }
 
-    /// Supervisor · reversible: the worker was stopped (`on`) or goes on. Never `false` for a dead one.
+    /// Supervisor · reversible: the worker was stopped, hangs, or ends by itself (`on`); or it goes on. Never
+    /// `false` for a dead one.
     ///
     /// # Errors
     /// Whatever the system says; logged.

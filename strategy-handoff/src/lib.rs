@@ -49,7 +49,7 @@
 //! | [`least`](Handoff::least) | who has the fewest | connections that stay |
 //! | [`power_of_two`](Handoff::power_of_two) | the better of two at random | the same, without looking at everybody |
 //! | [`client_hash`](Handoff::client_hash) | the same worker for the same client | caches in workers |
-//! | [`idle`](Handoff::idle) | who has nothing to do | uneven work, by choice of yours |
+//! | [`idle`](Handoff::idle) | who has nothing to do | uneven work, by choice of yours; an event loop then has one connection |
 //! | [`pull`](Handoff::pull) | who asks first | uneven work, blocking workers |
 //! | [`with`](Handoff::with) | whom your [`Pick`] says | |
 //! | [`one_by_one`](Handoff::one_by_one) | the next slot, without batches | nothing: shows what batches save |
@@ -57,7 +57,7 @@
 //!
 //! | variant | blocking | threads:n | tokio | Linux | privilege |
 //! |---|---|---|---|---|---|
-//! | all but `pull` | waits in `recvmsg(2)` | threads share their worker's channel | batches of up to 16 | 4.5 with threads, else 2.6.14 | none |
+//! | all but `pull` | waits in `recvmsg(2)` | threads share their worker's channel | batches of up to 16 (`idle`, `one_by_one`: none) | 4.5 with threads, else 2.6.14 | none |
 //! | `pull` | waits in `recvmsg(2)`, longest wait first | waits exclusively, in turn | waits exclusively, in turn, by a thread | 4.5, blocking 2.6.32 | none |
 //!
 //! (Forkherd as a whole needs 5.11.) Workers that are another program and know `LISTEN_FDS` alone are refused:

@@ -41,7 +41,7 @@
 //! | [`default`](Prefork::default) | as suits the runtime | all | | `blocking`, with threads `exclusive`, for event loops `gated` |
 //! | [`blocking`](Prefork::blocking) | in `accept(2)` | blocking | any | four system calls; idle workers in turn |
 //! | [`exclusive`](Prefork::exclusive) | in epoll, `EPOLLEXCLUSIVE` | all | 4.5 | five; the first in line while idle |
-//! | [`gated`](Prefork::gated) | the same, unless they have more than others | tokio | 4.5 | even for connections that stay |
+//! | [`gated`](Prefork::gated) | the same, unless they have 16 more than others | tokio | 4.5 | even for many connections that stay |
 //! | [`rotating`](Prefork::rotating) | the same, then at the end of the line | all | 4.5 | even while idle, eight |
 //! | [`herd`](Prefork::herd) | in epoll | all | 2.6 | the bad example: all are woken, one gets it |
 //!
@@ -59,9 +59,10 @@
 //!   gets everything (400 of 400 sequential connections among four workers). Harmless for short
 //!   connections; connections that stay it heaps on few workers.
 //! * Under tokio a thread of its own waits for the listener in each worker, because an epoll that is watched
-//!   by another loses `EPOLLEXCLUSIVE`: 5.2 context switches per connection instead of 7.3, and as much CPU as
-//!   a herd of eight. Where each worker has a listener or channel of its own it is 1.3: prefer handoff or
-//!   reuseport for event loops and short connections.
+//!   by another loses `EPOLLEXCLUSIVE`. That is 5.2 context switches per connection (`herd`, without the thread:
+//!   7.3, at the same CPU with eight workers); where each worker has a listener or channel of its own, 1.3. So
+//!   prefer handoff or reuseport for event loops and short connections.
+//! * Every worker holds listeners, so one that is hostile can shut them down for all. Where that matters: handoff.
 //! * Nobody chooses the worker: no stickiness, no weights.
 
 mod acceptor;
@@ -179,7 +180,8 @@ impl Default for Prefork {
     /// [`blocking`](Self::blocking) for workers that serve one connection at a time (1.02 to 1.05 times the
     /// CPU of a plain accept loop per short connection, where `exclusive` costs 1.08 times),
     /// [`gated`](Self::gated) for event loops (it costs what `exclusive` costs, and spreads connections that
-    /// stay evenly). Several addresses, or several threads: [`exclusive`](Self::exclusive).
+    /// stay to within 16 of the fewest: even where each worker has hundreds, not where it has ten). Several
+    /// addresses, or several threads: [`exclusive`](Self::exclusive).
     fn default() -> Self {
         Self::new(Waiting::Suited)
     }

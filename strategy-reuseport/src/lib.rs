@@ -31,7 +31,7 @@
 //! tells all others to watch that listener too, until there is one again. So what is queued there is
 //! neither reset nor left waiting.
 //!
-//! Two variants place connections by load, by an eBPF program that runs at the end of the arrow's tail:
+//! Two variants place connections by load: in place of the hash, an eBPF program chooses the slot.
 //!
 //! ```text
 //!             handshake ─► program: the open slot with the least (waiting + serving), counted at once
@@ -46,8 +46,8 @@
 //! | variant | runtime | steered by | who takes what waits | Linux | privilege |
 //! |---|---|---|---|---|---|
 //! | [`hash`](Reuseport::hash) | both | the kernel's hash | its worker; siblings, while it has none | 3.9 (exclusive wake-ups 4.5) | none |
-//! | [`random`](Reuseport::random), [`cpu`](Reuseport::cpu) | both | classic BPF | as `hash` | 4.5 | none |
-//! | [`steered`](Reuseport::steered) | both | classic BPF, over who serves now | as `hash` | 4.5 (TCP: 4.6) | none |
+//! | [`random`](Reuseport::random), [`cpu`](Reuseport::cpu) | both | classic BPF | as `hash` | 4.6 | none |
+//! | [`steered`](Reuseport::steered) | both | classic BPF, over who serves now | as `hash` | 4.6 | none |
 //! | [`steal`](Reuseport::steal) | one at a time | the kernel's hash | any free worker | 4.5 | none |
 //! | [`least`](Reuseport::least) | both | eBPF, least load of who serves now | as `hash` | 5.8 | `CAP_BPF` |
 //! | [`balanced`](Reuseport::balanced) | one at a time | the same | any free one of 16 neighbours, longest wait first | 5.8 | `CAP_BPF` |
@@ -77,7 +77,9 @@
 //! * What the counts say is a hint: every worker can write them. One that lies draws connections to
 //!   itself or to others; it cannot open a closed gate or take a connection out of a queue that it
 //!   does not hold.
-//! * Every worker holds every slot's listeners, so that it can cover any: workers × addresses descriptors.
+//! * Every worker holds every slot's listeners, so that it can cover any: `max_workers` × addresses descriptors,
+//!   twice as many while it opens, checked against `RLIMIT_NOFILE` at the start. And one that is hostile can shut
+//!   them down for all.
 //! * A second instance on the same port is refused, which `SO_REUSEPORT` alone would not do; another
 //!   program of the same user that sets the option itself can still join the group while we run.
 
@@ -148,14 +150,14 @@ impl Reuseport {
         Self::new(Steering::Hash, Watch::Own)
     }
 
-    /// A slot drawn at random for each connection, by classic BPF (Linux 4.5, no privilege); with cover.
+    /// A slot drawn at random for each connection, by classic BPF (Linux 4.6, no privilege); with cover.
     /// Unlike the hash it does not depend on what addresses and ports clients have.
     #[must_use]
     pub fn random() -> Self {
         Self::new(Steering::Random, Watch::Uncovered)
     }
 
-    /// The slot with the number of the processor that handled the handshake, by classic BPF (Linux 4.5, no
+    /// The slot with the number of the processor that handled the handshake, by classic BPF (Linux 4.6, no
     /// privilege); with cover.
     ///
     /// For network cards with a queue per processor and workers pinned to them. On loopback the processor
@@ -165,7 +167,7 @@ impl Reuseport {
         Self::new(Steering::Cpu, Watch::Uncovered)
     }
 
-    /// A hash over the slots that serve *now*, by classic BPF (Linux 4.5, no privilege): a dead, stopped
+    /// A hash over the slots that serve *now*, by classic BPF (Linux 4.6, no privilege): a dead, stopped
     /// or leaving worker gets nothing new, and what it has queued is covered.
     ///
     /// The hash is the one that the device, or RPS, has noted in the packet; where neither does, the slot is

@@ -417,3 +417,71 @@ impl Room {
         self.most.saturating_sub(in_service)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::acceptor::{Source, Waiter};
+    use crate::board::Leaving;
+    use crate::connection::Peer;
+
+    /// Has no source, and waits by itself.
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Acceptor for Nobody {
+        fn sources(&self) -> &[Source] {
+            &[]
+        }
+
+        fn woken(&mut self, _ready: &[SourceId]) {}
+
+        fn try_accept(&mut self) -> io::Result<Option<Connection>> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn close(&mut self, _leaving: Leaving) {}
+
+        fn waiter(&mut self) -> Option<&mut dyn Waiter> {
+            Some(self)
+        }
+    }
+
+    impl Waiter for Nobody {
+        fn accept_waiting(&mut self) -> io::Result<Option<Connection>> {
+            panic!("it would wait for ever");
+        }
+    }
+
+    /// A lane, and the supervisor's end of its control channel.
+    fn lane() -> (Lane, UnixStream) {
+        let (ours, control) = UnixStream::pair().unwrap();
+        (Lane::new(Box::new(Nobody), control.into(), Meter::alone(None)).unwrap(), ours)
+    }
+
+    #[test]
+    fn who_has_no_room_looks_again_by_itself() {
+        let (mut lane, _control) = lane();
+        lane.room = Some(Room { most: 1 });
+        assert_eq!(lane.arm().unwrap(), Wait::ForEver);
+        // A handler may keep it, and end it whenever it likes.
+        let (socket, _client) = UnixStream::pair().unwrap();
+        let kept = lane.meter.begin(socket.into(), Peer::Unix, 0);
+        assert_eq!(lane.arm().unwrap(), Wait::For(RECHECK));
+        drop(kept);
+        assert_eq!(lane.arm().unwrap(), Wait::ForEver);
+    }
+
+    /// The signal that both were told by has come and gone before the worker waits.
+    #[test]
+    fn the_end_behind_a_poke_is_read_before_anything_is_waited_for() {
+        let (mut lane, control) = lane();
+        rustix::io::write(&control, &[crate::worker::POKE]).unwrap();
+        drop(control);
+        lane.poked = true;
+        assert!(matches!(lane.turn_waiting().unwrap(), Turn::Again));
+        assert!(matches!(lane.turn_waiting().unwrap(), Turn::Orphaned));
+    }
+}

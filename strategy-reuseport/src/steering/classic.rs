@@ -1,4 +1,4 @@
-//! Classic BPF programs that choose a member of a reuseport group. No privilege (Linux 4.5).
+//! Classic BPF programs that choose a member of a reuseport group. No privilege (Linux 4.6 for TCP).
 //!
 //! A program returns the place of a socket in its group. Places follow the order of `listen(2)` and move
 //! when a member is closed; the pool creates listeners in slot order and closes none, so place and slot
