@@ -135,13 +135,13 @@ async fn on_tokio(
     files: Option<&Files>,
     app: &App,
 ) -> io::Result<()> {
-    let leave = connection.draining();
+    let (taken, leave) = (connection.taken(), connection.draining());
     match (app, files) {
         (App::Echo, _) => echo::on_tokio(&mut connection, leave).await,
-        (_, Some(files)) => conversation::on_tokio(&mut connection, files, leave).await,
+        (_, Some(files)) => conversation::on_tokio(&mut connection, files, taken, leave).await,
         (_, None) => {
             let hello = Hello { slot: connection.worker().slot.0 };
-            conversation::on_tokio(&mut connection, &hello, leave).await
+            conversation::on_tokio(&mut connection, &hello, taken, leave).await
         }
     }
 }

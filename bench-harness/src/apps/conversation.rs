@@ -160,17 +160,18 @@ pub fn blocking(
     }
 }
 
-/// Converses on tokio. `leave` ends when the worker is told to leave: an idle connection is closed then.
+/// Converses on tokio. `taken`: when the worker took the connection. `leave` ends when the worker is told to
+/// leave: an idle connection is closed then.
 ///
 /// # Errors
 /// That of the stream: the client went away.
 pub async fn on_tokio(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     site: &impl Site,
+    taken: Instant,
     leave: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let Buffers { mut inbox, mut out, .. } = Buffers::default();
-    let taken = Instant::now();
     let mut leave = pin!(leave);
     let mut leaving = false;
     // One timer per connection, moved on only when it rings: that is 2 % of the server's CPU time per

@@ -4,7 +4,7 @@
 //! listener without `EPOLLEXCLUSIVE`): that is what one gets by default, so it is the yardstick.
 
 use std::future::pending;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::tokio::net::TcpListener;
 
@@ -23,10 +23,14 @@ pub(super) fn serve(
         let listener = TcpListener::from_std(listener)?;
         loop {
             match listener.accept().await {
-                Ok((mut stream, _)) => drop(::tokio::spawn(async move {
-                    clock::burn(burn);
-                    conversation::on_tokio(&mut stream, &Hello { slot }, pending()).await
-                })),
+                Ok((mut stream, _)) => {
+                    let taken = Instant::now();
+                    drop(::tokio::spawn(async move {
+                        clock::burn(burn);
+                        let hello = Hello { slot };
+                        conversation::on_tokio(&mut stream, &hello, taken, pending()).await
+                    }));
+                }
                 Err(error) if super::passes(&error) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::tokio::io::unix::AsyncFd;
 use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -300,6 +300,7 @@ pub struct AsyncConnection {
     stream: AsyncStream,
     info: Info,
     drain: Rc<Drain>,
+    taken: Instant,
 }
 
 impl AsyncConnection {
@@ -310,13 +311,20 @@ impl AsyncConnection {
             Stream::Tcp(stream) => AsyncStream::Tcp(TcpStream::from_std(stream)?),
             Stream::Unix(stream) => AsyncStream::Unix(UnixStream::from_std(stream)?),
         };
-        Ok(Self { stream, info, drain })
+        Ok(Self { stream, info, drain, taken: Instant::now() })
     }
 
     /// The client.
     #[must_use]
     pub fn peer(&self) -> Peer {
         self.info.peer()
+    }
+
+    /// When this worker took it. The handler begins when those before it let it: what lies between is time that
+    /// the client waited for this worker and nobody else.
+    #[must_use]
+    pub fn taken(&self) -> Instant {
+        self.taken
     }
 
     /// The listener it came through.
