@@ -2,7 +2,7 @@
 //! [`crate::slices`] (cost, paired slices), [`crate::blocks`] (tails and faults, whole blocks) or
 //! [`crate::held`] (connections that stay).
 
-pub(crate) mod budget;
+mod budget;
 pub mod builtin;
 mod needs;
 mod read;
