@@ -277,7 +277,7 @@ impl Connection {
         self.info.worker()
     }
 
-    /// Whether this worker was told to leave: finish the request at hand, then close.
+    /// Whether this worker was told to leave, or ends by itself: finish the request at hand, then close.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.info.is_draining()
@@ -375,7 +375,7 @@ impl WorkerHandle {
         self.meter.worker()
     }
 
-    /// Whether this worker was told to leave: finish the request at hand, then close.
+    /// Whether this worker was told to leave, or ends by itself: finish the request at hand, then close.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.meter.is_draining()
@@ -402,7 +402,7 @@ impl Serving {
         self.meter.worker()
     }
 
-    /// Whether this worker was told to leave.
+    /// Whether this worker was told to leave, or ends by itself.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.meter.is_draining()

@@ -174,7 +174,7 @@ impl Company {
     fn read(&mut self) {
         for place in &mut self.readers {
             if let Some(reader) = place
-                && let Reading::Over(category) = reader.read(self.deadline, self.kills)
+                && let Reading::Over(category) = reader.read(self.deadline)
             {
                 self.connections.count(category);
                 *place = None;

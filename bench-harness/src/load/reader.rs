@@ -39,6 +39,8 @@ pub(super) struct Reader {
     read: usize,
     first: Instant,
     moved: Instant,
+    /// Whether workers are killed meanwhile.
+    kills: bool,
 }
 
 impl Reader {
@@ -50,28 +52,27 @@ impl Reader {
             format!("GET /fill/{FILL_MAX} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n");
         let now = Instant::now();
         let (request, head) = (request.into_bytes(), Vec::new());
-        let mut reader = Self { socket, request, head, read: 0, first: now + WAIT, moved: now };
+        let mut reader =
+            Self { socket, request, head, read: 0, first: now + WAIT, moved: now, kills };
         // On loopback a refusal is known at once.
         match reader.ask() {
             Ok(_) => Ok(reader),
-            Err(end) => Err(reader.ended(end, kills)),
+            Err(end) => Err(reader.ended(end)),
         }
     }
 
     /// Sends what is to be sent, or reads a piece if it is time; an answer that does not go on for
     /// `deadline` is late.
-    pub(super) fn read(&mut self, deadline: Duration, kills: bool) -> Reading {
+    pub(super) fn read(&mut self, deadline: Duration) -> Reading {
         let moved = if self.request.is_empty() { self.take() } else { self.ask() };
         match moved {
-            Ok(0) if self.moved.elapsed() > deadline => {
-                Reading::Over(self.ended(End::TimedOut, kills))
-            }
+            Ok(0) if self.moved.elapsed() > deadline => Reading::Over(self.ended(End::TimedOut)),
             Ok(0) => Reading::On,
             Ok(_) => {
                 self.moved = Instant::now();
                 Reading::On
             }
-            Err(end) => Reading::Over(self.ended(end, kills)),
+            Err(end) => Reading::Over(self.ended(end)),
         }
     }
 
@@ -106,8 +107,8 @@ impl Reader {
         }
     }
 
-    /// Its category: served if the whole answer came; `kills`, whether workers are killed meanwhile.
-    fn ended(&self, end: End, kills: bool) -> Category {
+    /// Its category: served if the whole answer came.
+    fn ended(&self, end: End) -> Category {
         let read = match (self.read, expected(&self.head)) {
             (0, _) => Read::Nothing,
             (read, Some((status, length))) if read == length => {
@@ -115,7 +116,7 @@ impl Reader {
             }
             _ => Read::Part,
         };
-        categorize(read, end, kills)
+        categorize(read, end, self.kills)
     }
 }
 
@@ -141,16 +142,17 @@ mod tests {
     #[test]
     fn an_answer_that_breaks_off_was_taken_where_workers_are_killed() {
         let now = Instant::now();
-        let reader = Reader {
+        let reader = |kills| Reader {
             socket: Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap(),
             request: Vec::new(),
             head: b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n".to_vec(),
             read: 1_000,
             first: now,
             moved: now,
+            kills,
         };
-        assert_eq!(reader.ended(End::Closed, true), Category::Taken);
-        assert_eq!(reader.ended(End::Closed, false), Category::Other);
+        assert_eq!(reader(true).ended(End::Closed), Category::Taken);
+        assert_eq!(reader(false).ended(End::Closed), Category::Other);
     }
 
     #[test]

@@ -120,7 +120,7 @@ where
                 .block_on(async {
                     ::tokio::select! {
                         () = local => Ok(()),
-                        orphaned = ended(life_line) => orphaned,
+                        end = orphaned(life_line) => end,
                         never = beat(&meter, period) => match never {},
                     }
                 })
@@ -131,7 +131,7 @@ where
 }
 
 /// Waits for the end of a life-line: the supervisor is gone.
-async fn ended(life_line: OwnedFd) -> io::Result<()> {
+async fn orphaned(life_line: OwnedFd) -> io::Result<()> {
     // Without room to watch it there is still the signal that comes with the supervisor's death.
     let Ok(life_line) = watch(life_line) else { return std::future::pending().await };
     loop {

@@ -1,22 +1,39 @@
 //! A handler panics: its worker ends and is replaced; or, on an event loop, only its connection ends.
 
-use crate::conformance::client::{Client, all_answered, crowd};
+use std::net::SocketAddr;
+
+use crate::conformance::client::{Client, Lost, all_answered, crowd};
+use crate::conformance::herd::{Herd, Seat};
 use crate::conformance::stage::{Outcome, Stage, Verdict};
+use crate::id::WorkerId;
 
 /// How often a handler may panic in another worker than the one with a request in its midst.
 const ATTEMPTS: usize = 60;
 
-/// With threads the whole worker ends, too: one that went on with a thread less would seem as able as before.
-pub(super) fn handler(stage: &Stage) -> Outcome {
+/// A service with everybody there, in whose log a panic is no surprise.
+fn full(stage: &Stage) -> Result<(Herd, Vec<Seat>), String> {
     let spec = stage.spec();
-    let mut herd = stage.serving(&spec)?;
+    let herd = stage.serving(&spec)?;
     for part in ["worker died", "one of its lanes ended", "worker ends by itself"] {
         herd.journal().expect(part);
     }
     let seats = herd.wait_full(spec.workers)?;
+    Ok((herd, seats))
+}
+
+/// A client whose request somebody has begun, and who.
+fn begun(address: SocketAddr, request: &str) -> Result<(Client, WorkerId), String> {
+    let failed = |lost: Lost| format!("{request}: {lost}");
+    let mut client = Client::asking(address, request).map_err(failed)?;
+    let worker = client.begun().map_err(failed)?;
+    Ok((client, worker))
+}
+
+/// With threads the whole worker ends, too: one that went on with a thread less would seem as able as before.
+pub(super) fn handler(stage: &Stage) -> Outcome {
+    let (mut herd, seats) = full(stage)?;
     let address = herd.address()?;
-    let mut client = Client::asking(address, "panic").map_err(|lost| lost.to_string())?;
-    let worker = client.begun().map_err(|lost| format!("panic: {lost}"))?;
+    let (mut client, worker) = begun(address, "panic")?;
     let victim = seats.iter().find(|seat| seat.worker == worker);
     let victim = *victim.ok_or_else(|| format!("{worker} began, which has no seat"))?;
     if let Ok(answer) = client.answer() {
@@ -30,7 +47,7 @@ pub(super) fn handler(stage: &Stage) -> Outcome {
         herd.wait_successor(victim)?;
     }
     all_answered(crowd(address, 20, "serve")?)?;
-    if !stage.runtime.is_one_at_a_time() && herd.wait_full(spec.workers)? != seats {
+    if !stage.runtime.is_one_at_a_time() && herd.wait_full(stage.spec().workers)? != seats {
         return Err(format!("{seats:?} became {:?}", herd.seats()));
     }
     herd.finish()?;
@@ -40,22 +57,12 @@ pub(super) fn handler(stage: &Stage) -> Outcome {
 /// One thread panics, and another is in the midst of a request for as long as its client likes: that is answered,
 /// and nobody else waits for this worker meanwhile.
 pub(super) fn beside_a_request(stage: &Stage) -> Outcome {
-    let spec = stage.spec();
-    let mut herd = stage.serving(&spec)?;
-    for part in ["worker died", "one of its lanes ended", "worker ends by itself"] {
-        herd.journal().expect(part);
-    }
-    let seats = herd.wait_full(spec.workers)?;
+    let (mut herd, seats) = full(stage)?;
     let address = herd.address()?;
-    let mut held = Client::asking(address, "hold").map_err(|lost| lost.to_string())?;
-    let beside = held.begun().map_err(|lost| format!("hold: {lost}"))?;
+    let (mut held, beside) = begun(address, "hold")?;
     let seat = *seats.iter().find(|seat| seat.worker == beside).ok_or("a worker without a seat")?;
-    let panics = || {
-        let mut client = Client::asking(address, "panic").map_err(|lost| lost.to_string())?;
-        client.begun().map_err(|lost| format!("panic: {lost}"))
-    };
     let mut attempts = 0;
-    while panics()? != beside {
+    while begun(address, "panic")?.1 != beside {
         attempts += 1;
         if attempts == ATTEMPTS {
             return Err(format!("{beside} was not met in {ATTEMPTS} attempts"));
