@@ -20,7 +20,7 @@ use crate::contestant::{BASELINE, Contestant};
 use crate::ideal;
 use crate::load::Handle;
 use crate::load::protocol::Arrival;
-use crate::measure::ratio::median;
+use crate::measure::ratio::{ROUNDS_MIN, median};
 use crate::report::{Row, Scenario};
 use crate::scenario::spec::{Fault, Open, Part, Spec};
 use crate::scenario::{self, Context};
@@ -30,11 +30,12 @@ use runner::Runner;
 /// rule (0.4 to 1.3 s were seen), so that a run is rather longer than its blocks too short for a figure.
 const PER_BLOCK: Duration = Duration::from_millis(300);
 
-/// Blocks shorter than this have no tail to speak of; then there are fewer of them.
-const BLOCK_MIN: Duration = Duration::from_millis(2_000);
+/// Shorter blocks have no tail to speak of, and one stall of the machine decides them: rather fewer of them, and
+/// rather a longer run. Only who is in a hurry (`--quick`, `--seconds`) gets shorter ones.
+pub(crate) const BLOCK_MIN: Duration = Duration::from_secs(10);
 
-/// The length of a block when the number of rounds is given and not the time.
-const BLOCK_GIVEN: Duration = Duration::from_secs(4);
+/// However little time there is.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// Rounds if there is time: enough to shuffle.
 const ROUNDS: u32 = 3;
@@ -104,6 +105,9 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         let somebody_told = runners.iter().any(Runner::told_after);
         notes.extend(median(&mut charges_us).map(|charge| charged(charge, somebody_told)));
     }
+    if rounds < ROUNDS_MIN && rows.iter().any(|row| row.ratios.p50.is_some()) {
+        notes.push(within(rounds));
+    }
     notes.extend(runners.iter().flat_map(Runner::notes));
     let failures = runners.iter().zip(&rows).flat_map(|(runner, row)| runner.failures(row));
     let failures = failures.collect();
@@ -149,6 +153,15 @@ fn charge_of(running: &[&Contestant], played: &[Played]) -> f64 {
     ideal::charge(baseline, played.iter().filter_map(Played::after_us))
 }
 
+/// What intervals of so few `rounds` do not say.
+fn within(rounds: u32) -> String {
+    let blocks = if rounds == 1 { "one block".to_owned() } else { format!("{rounds} blocks") };
+    format!(
+        "Intervals of latency come from within {blocks} of each contestant: how one start of a server differs \
+         from the next is not in them. From {ROUNDS_MIN} traces on (--seeds {ROUNDS_MIN}) it is."
+    )
+}
+
 /// What the ideal was charged, and why so much: `told` says whether any worker told what it needed.
 fn charged(charge_us: f64, told: bool) -> String {
     let why = if told {
@@ -177,15 +190,15 @@ fn schedule(context: &Context<'_>, open: &Open, contestants: usize) -> (u32, Vec
     (rounds, lengths)
 }
 
-/// How many rounds of how long blocks fit `budget`, so many of them in a round. Rounds that are given are
-/// kept; then they take as long as they take.
+/// How many rounds of how long blocks fit `budget`, so many of them in a round: several only if each block lasts
+/// [`BLOCK_MIN`]. Rounds that are given are kept; then they take as long as they take.
 pub(crate) fn fit(budget: Duration, blocks: u32, rounds: Option<NonZeroU32>) -> (u32, Duration) {
     if let Some(rounds) = rounds {
-        return (rounds.get(), BLOCK_GIVEN);
+        return (rounds.get(), BLOCK_MIN);
     }
     let length = |rounds: u32| (budget / blocks / rounds).saturating_sub(PER_BLOCK);
     let rounds = (1..=ROUNDS).rev().find(|&rounds| length(rounds) >= BLOCK_MIN).unwrap_or(1);
-    (rounds, length(rounds).max(BLOCK_MIN / 2))
+    (rounds, length(rounds).max(SHORTEST))
 }
 
 #[cfg(test)]
@@ -198,12 +211,12 @@ mod tests {
     #[test]
     fn blocks_fit_the_budget() {
         let seconds = Duration::from_secs;
-        for (budget, blocks, rounds) in [(36, 4, 3), (14, 4, 1), (22, 3, 3), (36, 12, 1)] {
+        for (budget, blocks, rounds) in [(44, 4, 1), (14, 4, 1), (130, 4, 3), (36, 12, 1)] {
             let (seen, length) = fit(seconds(budget), blocks, None);
             assert_eq!(seen, rounds, "{budget} s for {blocks}");
             assert!((length + PER_BLOCK) * blocks * seen <= seconds(budget));
         }
-        assert_eq!(fit(seconds(1), 3, NonZeroU32::new(7)), (7, BLOCK_GIVEN));
+        assert_eq!(fit(seconds(1), 3, NonZeroU32::new(7)), (7, BLOCK_MIN));
     }
 
     #[test]

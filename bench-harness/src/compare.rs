@@ -46,8 +46,10 @@ pub fn run(
         seeds: arguments.seeds,
     };
     let time = |spec: &Spec| {
+        let (runtime, needed) = (asked.runtime_of(spec), spec.needs());
         let lineup = spec.lineup(contestants, scenario::cores());
-        spec.time(arguments.quick, lineup.len(), &asked)
+        let players = lineup.iter().filter(|one| one.obstacle(runtime, &needed).is_none());
+        spec.time(arguments.quick, players.count(), &asked)
     };
     let progress = Progress::new(scenarios.iter().map(time).sum());
     let mut report = head(arguments, &against);

@@ -73,7 +73,15 @@ impl Context<'_> {
     /// What each worker runs in this scenario.
     #[must_use]
     pub fn runtime(&self, spec: &Spec) -> Runtime {
-        self.asked.runtime.or(spec.runtimes.first().copied()).unwrap_or(Runtime::Blocking)
+        self.asked.runtime_of(spec)
+    }
+}
+
+impl Asked<'_> {
+    /// The runtime that `spec` runs on.
+    #[must_use]
+    pub fn runtime_of(&self, spec: &Spec) -> Runtime {
+        self.runtime.or(spec.runtimes.first().copied()).unwrap_or(Runtime::Blocking)
     }
 }
 

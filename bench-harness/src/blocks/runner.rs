@@ -53,6 +53,8 @@ pub(super) struct Runner {
     busy_us: BTreeMap<u32, u64>,
     /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
     chunks: Vec<Vec<u64>>,
+    /// How many chunks each block brought.
+    chunks_of: Vec<usize>,
     figures: Figures,
     /// Of its first block of each kind with a fault, one after the other.
     timeline: Vec<Moment>,
@@ -138,9 +140,11 @@ impl Runner {
             tails::add(&mut self.tails, figure, arrivals, records, &ideals, warm);
         }
         if self.of_one_kind {
+            let before = self.chunks.len();
             for chunk in records[warm..].chunks(CHUNK) {
                 self.chunks.push(chunk.iter().filter_map(Record::latency_ns).collect());
             }
+            self.chunks_of.push(self.chunks.len() - before);
             self.figures.add(arrivals, &played.trace, &ideals);
             if let Some(used) = &played.used {
                 let served = to_f64(records.len() as u64);
@@ -243,8 +247,9 @@ impl Runner {
 
     /// Throughput is the trace's.
     fn ratios(&self, yardstick: &Self, random: &mut SmallRng) -> Ratios {
+        let (own, other) = (&self.chunks, &yardstick.chunks);
         let mut at =
-            |quantile| ratio::percentile(&self.chunks, &yardstick.chunks, quantile, random);
+            |quantile| ratio::percentile_of_blocks(own, other, &self.chunks_of, quantile, random);
         let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
         let mut paired = |own: &[f64], other: &[f64]| ratio::paired(own, other, random);
         Ratios {

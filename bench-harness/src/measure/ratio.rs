@@ -4,6 +4,8 @@
 //! theirs; two slices of one round share the machine's mood. So ratios are taken within rounds,
 //! their median is the figure, and 95 % of the medians of resampled rounds are its interval.
 
+use std::ops::Range;
+
 use rand::Rng;
 use rand::rngs::SmallRng;
 use schemars::JsonSchema;
@@ -128,6 +130,44 @@ pub fn percentile(
     quantile: f64,
     random: &mut SmallRng,
 ) -> Option<Ratio> {
+    let chunks: Vec<Range<usize>> =
+        (0..own.len().min(baseline.len())).map(|at| at..at + 1).collect();
+    by_stretch(own, baseline, &chunks, quantile, random)
+}
+
+/// As [`percentile`], of chunks that come in `blocks`, so many in each, measured on a server of its own: with
+/// [`ROUNDS_MIN`] blocks and more, whole blocks are resampled, as what differs from one start to the next is the
+/// same for all chunks of one.
+#[must_use]
+pub fn percentile_of_blocks(
+    own: &[Vec<u64>],
+    baseline: &[Vec<u64>],
+    blocks: &[usize],
+    quantile: f64,
+    random: &mut SmallRng,
+) -> Option<Ratio> {
+    if blocks.len() < ROUNDS_MIN as usize {
+        return percentile(own, baseline, quantile, random);
+    }
+    let mut from = 0;
+    let stretches: Vec<Range<usize>> = blocks
+        .iter()
+        .map(|&chunks| {
+            from += chunks;
+            from - chunks..from
+        })
+        .collect();
+    by_stretch(own, baseline, &stretches, quantile, random)
+}
+
+/// `stretches` of chunks are resampled whole.
+fn by_stretch(
+    own: &[Vec<u64>],
+    baseline: &[Vec<u64>],
+    stretches: &[Range<usize>],
+    quantile: f64,
+    random: &mut SmallRng,
+) -> Option<Ratio> {
     let chunks = own.len().min(baseline.len());
     let in_order: Vec<usize> = (0..chunks).collect();
     let mut pool = Vec::new();
@@ -143,11 +183,13 @@ pub fn percentile(
     }
     let samples: usize = own.iter().chain(baseline).map(Vec::len).sum();
     let resamples = (PERCENTILE_WORK / samples.max(1)).clamp(100, 500);
-    let interval = (chunks >= ROUNDS_MIN as usize).then(|| {
+    let interval = (stretches.len() >= ROUNDS_MIN as usize).then(|| {
         let mut ratios: Vec<f64> = (0..resamples)
             .filter_map(|_| {
-                let chosen: Vec<usize> =
-                    (0..chunks).map(|_| random.random_range(0..chunks)).collect();
+                let chosen: Vec<usize> = stretches
+                    .iter()
+                    .flat_map(|_| stretches[random.random_range(0..stretches.len())].clone())
+                    .collect();
                 Some(of(own, &chosen)? / of(baseline, &chosen)?)
             })
             .filter(|ratio| ratio.is_finite())
@@ -279,6 +321,28 @@ mod tests {
         assert!((ratio.value - 2.0).abs() < 0.05, "{ratio:?}");
         assert_eq!(ratio.verdict(), Verdict::More);
         assert_eq!(percentile(&own, &baseline, 0.999, &mut random), None);
+    }
+
+    /// Latencies of one server are alike, and those of the next are 20 % more or less.
+    #[test]
+    fn what_a_block_has_in_common_widens_the_interval_of_a_percentile() {
+        let mut random = SmallRng::seed_from_u64(6);
+        let mut draw = |of: &dyn Fn(u64) -> u64| -> Vec<Vec<u64>> {
+            let block = |chunk: u64| chunk / 20;
+            (0..160)
+                .map(|chunk| (0..100).map(|_| random.random_range(0..of(block(chunk)))).collect())
+                .collect()
+        };
+        let own = draw(&|block| if block % 2 == 0 { 80_000 } else { 120_000 });
+        let baseline = draw(&|_| 100_000);
+        let width = |blocks: &[usize]| {
+            let mut random = SmallRng::seed_from_u64(7);
+            let ratio = percentile_of_blocks(&own, &baseline, blocks, 0.5, &mut random).unwrap();
+            let Interval { low, high } = ratio.interval.unwrap();
+            high - low
+        };
+        let (alone, together) = (width(&[40; 4]), width(&[20; 8]));
+        assert!(together > 2.0 * alone, "{together} against {alone}");
     }
 
     #[test]

@@ -141,6 +141,11 @@ fn closed(profile: &Profile, cautions: &mut Vec<Caution>) -> Engine {
             "Compare with short or long-lived connections to see how much that is.",
         ));
     }
+    cautions.push(Caution::new(
+        "Load, arrivals and the length of work were not played: everybody asked again at once.".to_owned(),
+        "Where workers are idle in between, wake-ups cost more, and a process on the way costs one more.",
+        "Look at CPU per connection in `compare --scenarios uneven-work` (load 0.7), too.",
+    ));
     Engine::Closed(if is_kept {
         Closed { clients: nonzero(KEPT), slice: Slice::Kept(nonzero(24)) }
     } else {

@@ -10,6 +10,9 @@ use super::answer::Answer;
 use super::play::Play;
 use super::verdict::{Standing, TOLERANCE, Verdict};
 
+/// An interval that reaches beyond this ratio is said: not to be told from the best is not to be as good.
+const UNPROVEN: f64 = 1.10;
+
 /// Why the chosen one was chosen, each sentence a measured figure.
 #[must_use]
 pub fn reasons(verdict: &Verdict, behind: &[Standing], play: &Play) -> Vec<String> {
@@ -47,6 +50,13 @@ pub fn reasons(verdict: &Verdict, behind: &[Standing], play: &Play) -> Vec<Strin
         reasons.push(format!(
             "It is the simplest of those that cannot be told from the best: {}.",
             good.join(", ")
+        ));
+    }
+    let most = chosen.and_then(|one| one.to_best).and_then(|ratio| ratio.interval);
+    if let Some(most) = most.map(|interval| interval.high).filter(|&most| most > UNPROVEN) {
+        reasons.push(format!(
+            "What was measured does not exclude that {} is {most:.2} times {}: `--seconds` gives it longer.",
+            verdict.chosen, best.label
         ));
     }
     for one in verdict.standings.iter().filter(|one| !one.is_as_good) {
@@ -199,8 +209,16 @@ mod tests {
     fn where_nothing_differs_it_says_so() {
         let best = standing("handoff:pull", 19_500.0, None, true);
         let simple = standing("prefork", 19_900.0, Some((1.02, 0.98, 1.06)), true);
-        let said = answer(vec![best, simple], "prefork").reasons.join("\n");
+        let said = answer(vec![best.clone(), simple], "prefork").reasons.join("\n");
         assert!(said.contains("No difference was seen between handoff:pull, prefork"), "{said}");
+        assert!(!said.contains("does not exclude"), "{said}");
+        // And how much it may be all the same, where little was measured.
+        let unsure = standing("prefork", 21_900.0, Some((1.12, 0.91, 1.46)), true);
+        let said = answer(vec![best, unsure], "prefork").reasons.join("\n");
+        assert!(
+            said.contains("does not exclude that prefork is 1.46 times handoff:pull"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A worker that is alive and gets nothing done: what comes for it is served by others.
 
-use crate::conformance::client::{Client, all_answered, crowd};
+use rustix::process::Signal;
+
+use crate::conformance::client::{Client, Lost, all_answered, crowd};
 use crate::conformance::herd::{Herd, Seat};
 use crate::conformance::journal::Said;
 use crate::conformance::spec::Spec;
@@ -67,6 +69,42 @@ pub(super) fn busy_loop(stage: &Stage) -> Outcome {
         client.ask("go").map_err(|lost| lost.to_string())?;
     }
     all_answered(kept)?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// Told to leave, and with a request that takes long: its event loop still turns, and it is not called hung.
+pub(super) fn leaving(stage: &Stage) -> Outcome {
+    let lost = |lost: Lost| lost.to_string();
+    let mut herd = stage.serving(&Spec { workers: 1, hung_ms: Some(250), ..stage.spec() })?;
+    herd.journal().expect("worker hangs");
+    let address = herd.address()?;
+    let mut kept = Client::asking(address, "hold").map_err(lost)?;
+    let leaving = kept.begun().map_err(lost)?;
+    let mut told = Client::asking(address, "linger").map_err(lost)?;
+    told.begun().map_err(lost)?;
+    let mark = herd.journal().mark();
+    herd.signal(Signal::HUP)?;
+    told.end().map_err(|lost| format!("a worker that leaves keeps who would go: {lost}"))?;
+    // The successor hangs in truth, and from now on: when that is known, so would the other be.
+    let mut gate = Client::asking(address, "gate").map_err(lost)?;
+    let hangs = gate.begun().map_err(lost)?;
+    if hangs == leaving {
+        return Err(format!("{leaving} was told to leave, and took another"));
+    }
+    herd.journal().wait("the successor counts as hung", mark, |said| {
+        said.contains(&Said::Hung(hangs)).then_some(())
+    })?;
+    // A loaded machine may have kept it from turning for a while.
+    herd.journal().wait("who leaves is alive", mark, |said| {
+        let last = said.iter().rev().find(|said| {
+            matches!(said, Said::Hung(worker) | Said::Recovered(worker) if *worker == leaving)
+        });
+        (!matches!(last, Some(Said::Hung(_)))).then_some(())
+    })?;
+    gate.ask("open").map_err(lost)?;
+    kept.ask("go").map_err(lost)?;
+    all_answered(vec![gate, kept])?;
     herd.finish()?;
     Ok(Verdict::Passed)
 }

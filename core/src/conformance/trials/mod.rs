@@ -85,6 +85,11 @@ pub(super) fn all() -> Vec<Case> {
             run: hung::busy_loop,
         },
         Case {
+            name: "a_leaving_worker_that_serves_is_not_called_hung",
+            runs: Runs::OnTokio,
+            run: hung::leaving,
+        },
+        Case {
             name: "a_worker_told_to_leave_before_it_hangs_keeps_no_queue",
             runs: Runs::InChannels,
             run: queued::retired,
