@@ -49,9 +49,9 @@ pub struct Counts {
     pub taken: u64,
     /// Connections it finished, well or badly.
     pub completed: u64,
-    /// Connections whose handler returned an error.
+    /// Connections whose handler returned an error, or that came without their descriptor.
     pub failed: u64,
-    /// Failed calls of `accept4(2)`, `EAGAIN` apart.
+    /// Failed calls of `accept4(2)` or `recvmsg(2)`, `EAGAIN` apart.
     pub accept_errors: u64,
 }
 

@@ -143,6 +143,17 @@ impl Meter {
         }
     }
 
+    /// Worker · counts a connection that this worker was sent and cannot have, because the message came
+    /// without its descriptor: as taken, failed and completed. Uncounted it would be on its way for ever, and
+    /// with it the credit it was sent on.
+    pub fn lose(&self) {
+        if self.0.board.count_taken() {
+            self.kick();
+        }
+        self.0.board.count_failed();
+        drop(Serving { meter: self.clone() });
+    }
+
     /// Wakes the supervisor's dispatcher.
     fn kick(&self) {
         // An eventfd is full only after 2^64 − 2 kicks; a closed one means the supervisor is gone. Neither

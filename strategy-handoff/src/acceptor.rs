@@ -6,6 +6,7 @@ use std::io;
 use forkherd_core::{
     Acceptor, Connection, Inherited, Interest, Leaving, Load, Source, SourceId, Waiter, Wake,
 };
+use rustix::io::Errno;
 
 use crate::CHANNEL;
 use crate::channel::{BATCH, Received, Wait};
@@ -18,6 +19,8 @@ pub(crate) struct HandoffAcceptor {
     inbox: Inbox,
     /// Received, counted as taken, and not served yet: the rest of a message.
     pending: VecDeque<Connection>,
+    /// The message they came in had lost some: to be said after the last of them.
+    has_lost: bool,
     headroom: Headroom,
     /// Whether this worker may wait in `recvmsg(2)` itself.
     waits: bool,
@@ -35,6 +38,7 @@ impl HandoffAcceptor {
             sources: [Source { fd, wake }],
             inbox: Inbox::new(inherited),
             pending: VecDeque::new(),
+            has_lost: false,
             headroom: Headroom::for_batches(unreceived),
             waits: is_alone && inherited.runtime().is_one_at_a_time(),
         })
@@ -46,11 +50,25 @@ impl HandoffAcceptor {
         let keep = |connection| pending.push_back(connection);
         match self.inbox.receive(&self.sources[0].fd, wait, keep)? {
             Received::End => Ok(None),
-            // At least one; were it none, there would be nothing now.
-            Received::Parcels(_) => {
-                self.pending.pop_front().map(Some).ok_or(io::ErrorKind::WouldBlock.into())
+            Received::Parcels { lost, .. } => {
+                self.has_lost = lost > 0;
+                self.next()
             }
         }
+    }
+
+    /// The next of the message at hand.
+    fn next(&mut self) -> io::Result<Option<Connection>> {
+        match self.pending.pop_front() {
+            Some(connection) => Ok(Some(connection)),
+            None if std::mem::take(&mut self.has_lost) => Err(Errno::MFILE.into()),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    /// Whether there is something left of the message at hand.
+    fn has_next(&self) -> bool {
+        !self.pending.is_empty() || self.has_lost
     }
 }
 
@@ -59,13 +77,13 @@ impl Acceptor for HandoffAcceptor {
         &self.sources
     }
 
-    /// Without room a received descriptor would vanish in silence (`MSG_CTRUNC`), so nothing is received.
+    /// Without room a received descriptor would be lost (`MSG_CTRUNC`), so nothing is received.
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
         if let Some(is_short) = self.headroom.changes(load.room) {
             self.inbox.meter().close_gate(is_short);
         }
         interest.set(0, load.room > 0);
-        if !self.pending.is_empty() {
+        if self.has_next() {
             interest.now();
         }
     }
@@ -73,10 +91,7 @@ impl Acceptor for HandoffAcceptor {
     fn woken(&mut self, _ready: &[SourceId]) {}
 
     fn try_accept(&mut self) -> io::Result<Option<Connection>> {
-        match self.pending.pop_front() {
-            Some(connection) => Ok(Some(connection)),
-            None => self.receive(Wait::Not),
-        }
+        if self.has_next() { self.next() } else { self.receive(Wait::Not) }
     }
 
     /// The supervisor closes its end, and then there is an end to what comes.

@@ -44,8 +44,13 @@ pub(crate) struct Parcel {
 /// What came out of a channel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Received {
-    /// So many connections.
-    Parcels(usize),
+    /// One message.
+    Parcels {
+        /// So many connections.
+        count: usize,
+        /// So many more came without their descriptors.
+        lost: usize,
+    },
     /// The supervisor has closed its sending end, and everything before that was received.
     End,
 }
@@ -125,19 +130,8 @@ impl Channel {
     /// Takes back the oldest message that was not received; says how many connections it held.
     pub(crate) fn take_back(&self, parcel: impl FnMut(Parcel)) -> usize {
         match receive(&self.receiver, Wait::Not, parcel) {
-            Ok(Received::Parcels(count)) => count,
+            Ok(Received::Parcels { count, lost }) => count + lost,
             _ => 0,
-        }
-    }
-
-    /// How many connections the oldest message holds that was not received. 0: there is none.
-    pub(crate) fn oldest(&self) -> usize {
-        let mut notes = [0_u8; BATCH * Note::LENGTH];
-        // Without space for descriptors none is installed, and the message stays as it is.
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        match recv(&self.receiver, &mut notes[..], flags) {
-            Ok((_, bytes)) => bytes.div_ceil(Note::LENGTH),
-            Err(_) => 0,
         }
     }
 
@@ -155,12 +149,33 @@ impl Channel {
     }
 }
 
-/// Receives one message, and gives each connection in it to `parcel`.
+/// How many connections the oldest message holds that was not received. 0: there is none.
+pub(crate) fn oldest(channel: impl AsFd) -> usize {
+    let mut notes = [0_u8; BATCH * Note::LENGTH];
+    // Without space for descriptors none is installed, and the message stays as it is.
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match recv(channel, &mut notes[..], flags) {
+        Ok((_, bytes)) => bytes.div_ceil(Note::LENGTH),
+        Err(_) => 0,
+    }
+}
+
+/// Whether this process can have so many descriptors more: duplicates of `fd`, for as long as it takes.
 ///
 /// # Errors
-/// `WouldBlock`; `EMFILE` if the message came without its descriptors because the table is full, which
-/// is the one way to lose a connection here: have room for [`BATCH`] before you call, or for one where
-/// only one is sent.
+/// `EMFILE`: a message received now would lose its connections.
+pub(crate) fn try_room(fd: impl AsFd, count: usize) -> io::Result<()> {
+    let fd = fd.as_fd();
+    (0..count).map(|_| fd.try_clone_to_owned()).collect::<Result<Vec<_>, _>>().map(drop)
+}
+
+/// Receives one message, and gives each connection in it to `parcel`.
+///
+/// A message comes without its descriptors where the table is full (`MSG_CTRUNC`), which is the one way to
+/// lose a connection here: have room for [`BATCH`] before you call, or for one where only one is sent.
+///
+/// # Errors
+/// `WouldBlock`, and others of `recvmsg(2)`.
 pub(crate) fn receive(
     channel: impl AsFd,
     wait: Wait,
@@ -185,25 +200,21 @@ pub(crate) fn receive(
         return Ok(Received::End);
     }
     let mut notes = parts[0][..bytes].chunks(Note::LENGTH);
-    let mut received = 0;
+    let mut count = 0;
     for message in ancillary.drain() {
         let RecvAncillaryMessage::ScmRights(sockets) = message else { continue };
         for socket in sockets {
             // One more than there are notes is closed here.
             let Some(note) = notes.next().and_then(Note::decode) else { continue };
             parcel(Parcel { socket, note });
-            received += 1;
+            count += 1;
         }
     }
-    let lost = bytes.div_ceil(Note::LENGTH) - received;
-    if lost > 0 && received > 0 {
-        tracing::warn!(lost, truncated, "connections lost: no descriptors for them");
+    let lost = bytes.div_ceil(Note::LENGTH) - count;
+    if lost > 0 {
+        tracing::warn!(lost, count, truncated, "connections lost: no descriptors for them");
     }
-    match received {
-        0 if truncated => Err(rustix::io::Errno::MFILE.into()),
-        0 => Err(io::Error::new(io::ErrorKind::InvalidData, "a note without a connection")),
-        _ => Ok(Received::Parcels(received)),
-    }
+    Ok(Received::Parcels { count, lost })
 }
 
 impl Note {
@@ -344,14 +355,14 @@ mod tests {
         let (clients, parcels) = connections(BATCH + 3);
         channel.send_all(&parcels[..BATCH]).unwrap();
         channel.send_all(&parcels[BATCH..]).unwrap();
-        assert_eq!((channel.oldest(), channel.len().unwrap()), (BATCH, BATCH as u64 + 3));
+        assert_eq!((oldest(channel.receiver()), channel.len().unwrap()), (BATCH, BATCH as u64 + 3));
         let (result, first) = received(&channel);
-        assert_eq!(result.unwrap(), Received::Parcels(BATCH));
-        assert_eq!((channel.oldest(), channel.len().unwrap()), (3, 3));
+        assert_eq!(result.unwrap(), Received::Parcels { count: BATCH, lost: 0 });
+        assert_eq!((oldest(channel.receiver()), channel.len().unwrap()), (3, 3));
         let mut back = vec![];
         assert_eq!(channel.take_back(|parcel| back.push(parcel)), 3);
         assert_eq!(peers(first.iter().chain(&back)), names(&clients));
-        assert_eq!((channel.oldest(), channel.len().unwrap()), (0, 0));
+        assert_eq!((oldest(channel.receiver()), channel.len().unwrap()), (0, 0));
     }
 
     #[test]
@@ -361,7 +372,7 @@ mod tests {
         channel.send(&parcel).unwrap();
         channel.close().unwrap();
         assert!(channel.send(&parcel).is_err());
-        assert_eq!(received(&channel).0.unwrap(), Received::Parcels(1));
+        assert_eq!(received(&channel).0.unwrap(), Received::Parcels { count: 1, lost: 0 });
         assert_eq!(received(&channel).0.unwrap(), Received::End);
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use forkherd_core::{Dispatcher, Interest, Kick, Source, SourceId, View, WorkerId};
 
-use crate::channel::{BATCH, Channel, Parcel};
+use crate::channel::{BATCH, Channel, Parcel, oldest};
 use crate::gate::Gate;
 use crate::pick::{Candidate, Pick};
 use crate::refusal::Refusal;
@@ -361,7 +361,7 @@ impl<B: Board> Routes<B> {
                 return Ok(None);
             }
             if let Some(channel) = self.left_behind.front() {
-                self.gate.try_room(channel.oldest())?;
+                self.gate.try_room(oldest(channel.receiver()))?;
                 let (held, refusal) = (&mut self.held, &self.refusal);
                 let taken = channel.take_back(|mut parcel| {
                     parcel.note.deaths = parcel.note.deaths.saturating_add(1);
@@ -375,7 +375,7 @@ impl<B: Board> Routes<B> {
                     self.left_behind.pop_front();
                 }
             } else if let Some(route) = self.routes.iter_mut().find(|route| route.gives_back) {
-                self.gate.try_room(route.channel.oldest())?;
+                self.gate.try_room(oldest(route.channel.receiver()))?;
                 let held = &mut self.held;
                 let taken = route.channel.take_back(|parcel| held.push_back(parcel));
                 route.assigned = route.assigned.saturating_sub(taken as u64);

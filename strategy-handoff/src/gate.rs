@@ -8,7 +8,7 @@ use forkherd_core::{Interest, Source, SourceId, Wake, queue_bound};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
-use crate::channel::{Note, Parcel};
+use crate::channel::{Note, Parcel, try_room};
 use crate::pace::Pace;
 
 /// Supervisor. While nobody has room, what waits waits in the listeners' backlogs, where it costs
@@ -159,13 +159,9 @@ impl Gate {
         self.left_to_take == Some(0)
     }
 
-    /// A descriptor like any other, to try whether so many more can be had.
-    ///
-    /// # Errors
-    /// `EMFILE`: a message received now would lose its connections.
+    /// As [`try_room`], with a descriptor like any other.
     pub(crate) fn try_room(&self, count: usize) -> io::Result<()> {
-        let Some(listener) = self.listeners.first() else { return Ok(()) };
-        (0..count).map(|_| listener.fd.try_clone()).collect::<Result<Vec<_>, _>>().map(drop)
+        self.listeners.first().map_or(Ok(()), |listener| try_room(&listener.fd, count))
     }
 }
 

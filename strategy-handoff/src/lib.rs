@@ -83,7 +83,12 @@
 //! * What a killed worker had received is known exactly, counted by it or not: what it was sent, less what is
 //!   still in its channel. Of `pull`'s channel anybody may have received: there a worker that is killed between
 //!   receiving and counting loses one connection per lane that no counter shows.
-//! * A worker without a free descriptor does not receive; it would lose the connection in silence.
+//! * A worker without a free descriptor does not receive: at the limit of open files `recvmsg(2)` succeeds *without*
+//!   the connection, which is lost. What else is open is measured once, when the worker starts, and 8 more are
+//!   reserved; of what handlers open beyond that (a cache of files) it is told by the numbers of the descriptors it
+//!   receives: the last 32 below the limit are tried before they are needed. Who opens more than that at once, or from
+//!   another thread, may lose one message per thread of the worker: 1 connection, or on an event loop up to 16. It is
+//!   logged as a warning, counted as failed, its credit comes back, and nothing more is received until there is room.
 //! * Whoever is not root may have no more descriptors under way than `RLIMIT_NOFILE` (`ETOOMANYREFS`): the
 //!   supervisor keeps what it could not send, and pauses.
 

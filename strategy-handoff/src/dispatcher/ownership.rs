@@ -1,5 +1,5 @@
 //! Who owns a handed-off connection: the dispatcher, its channels and sockets as they are, and a model of
-//! workers that take, finish, die, stop, go on and leave in any order.
+//! workers that take, lose, finish, die, stop, go on and leave in any order.
 //!
 //! ```text
 //!  client ─► backlog ─► supervisor ─► channel of k ─► worker k ─► closed
@@ -18,9 +18,10 @@ use std::time::Duration;
 use forkherd_core::{Peer, SlotId, queue_len};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use rustix::net::{RecvFlags, recv};
 
 use super::*;
-use crate::channel::{Received, Wait, receive};
+use crate::channel::{Note, Received, Wait, receive};
 use crate::pick::{Least, RoundRobin};
 use crate::refusal::DEATHS;
 
@@ -35,6 +36,8 @@ enum Step {
     Kill(u32),
     /// Killed between receiving a message and counting what was in it.
     KillEarly(u32),
+    /// Its table of descriptors is full: a message comes without them.
+    Lose(u32),
     Stop(u32),
     Continue(u32),
     Retire(u32),
@@ -51,6 +54,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => slot().prop_map(Step::Finish),
         1 => slot().prop_map(Step::Kill),
         1 => slot().prop_map(Step::KillEarly),
+        1 => slot().prop_map(Step::Lose),
         1 => slot().prop_map(Step::Stop),
         1 => slot().prop_map(Step::Continue),
         1 => slot().prop_map(Step::Retire),
@@ -101,6 +105,7 @@ struct World {
     answered: usize,
     died: usize,
     refused: usize,
+    lost: usize,
     connected: usize,
     kills: usize,
 }
@@ -121,6 +126,7 @@ impl World {
             answered: 0,
             died: 0,
             refused: 0,
+            lost: 0,
             connected: 0,
             kills: 0,
         };
@@ -196,6 +202,7 @@ impl World {
                 }
                 self.replace(slot as usize);
             }
+            Step::Lose(slot) => self.lose(slot as usize),
             Step::Stop(slot) | Step::Continue(slot) => {
                 let on = matches!(step, Step::Stop(_));
                 let worker = &mut self.workers[slot as usize];
@@ -232,6 +239,26 @@ impl World {
         }
     }
 
+    fn lose(&mut self, slot: usize) {
+        let worker = &self.workers[slot];
+        if worker.is_stopped {
+            return;
+        }
+        let mut notes = [0; BATCH * Note::LENGTH];
+        // Without space for descriptors the kernel closes them, as it does where there is none in the table.
+        let received = recv(&worker.channel, &mut notes[..], RecvFlags::DONTWAIT);
+        let Ok((_, bytes)) = received else { return };
+        for note in notes[..bytes].chunks(Note::LENGTH) {
+            // As `Meter::lose` does.
+            let page = &self.workers[slot].page.0;
+            page.taken.set(page.taken.get() + 1);
+            page.completed.set(page.completed.get() + 1);
+            let peer = Note::decode(note).expect("a note").peer;
+            assert_eq!(self.last_words(peer), "", "{peer} was answered by nobody");
+            self.lost += 1;
+        }
+    }
+
     fn finish(&mut self, slot: usize) {
         let worker = &mut self.workers[slot];
         if worker.is_stopped {
@@ -259,7 +286,12 @@ impl World {
                 Credit::Unfinished(most) => (queued + worker.serving.len(), most),
                 Credit::Unreceived(most) | Credit::OneByOne(most) => (queued, most),
             };
-            assert!(used <= most as usize, "{used} for {:?}, of {most}", route.worker);
+            let most = most as usize;
+            assert!(used <= most, "{used} for {:?}, of {most}", route.worker);
+            // No credit is lost, whatever became of what was sent on it.
+            if route.is_open && (queued == 0 || route.full_at.is_none()) {
+                assert_eq!(route.room(self.credit) as usize, most - used, "{route:?}");
+            }
         }
         owned += self.workers.iter().map(|worker| worker.serving.len()).sum::<usize>();
 
@@ -276,7 +308,7 @@ impl World {
             self.refused += 1;
         }
         assert_eq!(owned, self.clients.len(), "owned by somebody, and waiting");
-        let all = owned + self.answered + self.died + self.refused;
+        let all = owned + self.answered + self.died + self.refused + self.lost;
         assert_eq!(all, self.connected, "each is somewhere, and none in two places");
     }
 
@@ -341,6 +373,22 @@ proptest! {
         }
         world.finish_all();
     }
+}
+
+/// A worker that serves one at a time has one credit: without it, it would never be sent anything again.
+#[test]
+fn what_is_lost_for_want_of_a_descriptor_gives_its_credit_back() {
+    let mut world = World::new(Credit::Unfinished(1), Box::new(RoundRobin::default()));
+    for slot in 0..SLOTS {
+        world.play(Step::Connect);
+        world.dispatch();
+        world.play(Step::Lose(slot));
+    }
+    assert_eq!(world.lost, SLOTS as usize);
+    world.look();
+    world.play(Step::Connect);
+    world.finish_all();
+    assert_eq!(world.answered, 1);
 }
 
 /// One that is queued for worker after worker, each of which dies, is refused after the third.

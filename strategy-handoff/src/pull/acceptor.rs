@@ -53,9 +53,7 @@ impl PullAcceptor {
         let mut received = None;
         match self.inbox.receive(channel, wait, |connection| received = Some(connection))? {
             Received::End => Ok(None),
-            Received::Parcels(_) => {
-                received.map(Some).ok_or_else(|| io::ErrorKind::WouldBlock.into())
-            }
+            Received::Parcels { .. } => received.map(Some).ok_or_else(|| Errno::MFILE.into()),
         }
     }
 }
