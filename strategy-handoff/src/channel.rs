@@ -127,6 +127,12 @@ impl Channel {
         }
     }
 
+    /// Makes it hold as little as the kernel allows: a few messages.
+    #[cfg(test)]
+    pub(crate) fn shrink(&self) {
+        rustix::net::sockopt::set_socket_send_buffer_size(&self.sender, 1).unwrap();
+    }
+
     /// Takes back the oldest message that was not received; says how many connections it held.
     pub(crate) fn take_back(&self, parcel: impl FnMut(Parcel)) -> usize {
         match receive(&self.receiver, Wait::Not, parcel) {

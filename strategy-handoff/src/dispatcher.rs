@@ -380,6 +380,8 @@ impl<B: Board> Routes<B> {
                 let taken = route.channel.take_back(|parcel| held.push_back(parcel));
                 route.assigned = route.assigned.saturating_sub(taken as u64);
                 route.gives_back = taken > 0;
+                // Whoever goes on has received no more than when it was full, and has room all the same.
+                route.full_at = route.full_at.filter(|_| taken == 0);
             } else {
                 self.somebody_gives_back = false;
             }

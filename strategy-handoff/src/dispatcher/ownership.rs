@@ -30,6 +30,8 @@ const SLOTS: u32 = 3;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Connect,
+    /// Enough to fill channels, one after the other.
+    Crowd,
     Dispatch,
     Receive(u32),
     Finish(u32),
@@ -49,6 +51,7 @@ fn step() -> impl Strategy<Value = Step> {
     let slot = || 0..SLOTS;
     prop_oneof![
         6 => Just(Step::Connect),
+        1 => Just(Step::Crowd),
         4 => Just(Step::Dispatch),
         4 => slot().prop_map(Step::Receive),
         4 => slot().prop_map(Step::Finish),
@@ -98,6 +101,8 @@ struct World {
     listener: TcpListener,
     routes: Routes<Page>,
     credit: Credit,
+    /// Channels hold less than there is credit for.
+    is_tight: bool,
     workers: Vec<Worker>,
     /// Those nobody has closed.
     clients: BTreeMap<SocketAddr, TcpStream>,
@@ -112,6 +117,10 @@ struct World {
 
 impl World {
     fn new(credit: Credit, policy: Box<dyn Pick>) -> Self {
+        Self::start_all(credit, policy, false)
+    }
+
+    fn start_all(credit: Credit, policy: Box<dyn Pick>, is_tight: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let mut routes = Routes::idle(policy);
@@ -121,6 +130,7 @@ impl World {
             listener,
             routes,
             credit,
+            is_tight,
             workers: Vec::new(),
             clients: BTreeMap::new(),
             answered: 0,
@@ -140,6 +150,9 @@ impl World {
     fn start(&mut self, id: WorkerId) -> Worker {
         let page = Page::default();
         let channel = self.routes.add(id, page.clone()).unwrap().try_clone_to_owned().unwrap();
+        if self.is_tight {
+            self.routes.route(id).unwrap().channel.shrink();
+        }
         self.routes.open(id, true);
         Worker { id, page, channel, serving: VecDeque::new(), is_stopped: false }
     }
@@ -180,6 +193,12 @@ impl World {
 
     fn play(&mut self, step: Step) {
         match step {
+            Step::Crowd => {
+                for _ in 0..12 {
+                    self.play(Step::Connect);
+                    self.dispatch();
+                }
+            }
             Step::Connect => {
                 let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
                 client.set_nonblocking(true).unwrap();
@@ -362,11 +381,12 @@ proptest! {
 
     #[test]
     fn a_connection_has_one_owner_after_any_sequence(
-        credit in credits(), least: bool, steps in proptest::collection::vec(step(), 1..60),
+        credit in credits(), least: bool, is_tight: bool,
+        steps in proptest::collection::vec(step(), 1..60),
     ) {
         let policy: Box<dyn Pick> =
             if least { Box::new(Least::default()) } else { Box::new(RoundRobin::default()) };
-        let mut world = World::new(credit, policy);
+        let mut world = World::start_all(credit, policy, is_tight);
         for step in steps {
             world.play(step);
             world.look();
@@ -389,6 +409,29 @@ fn what_is_lost_for_want_of_a_descriptor_gives_its_credit_back() {
     world.play(Step::Connect);
     world.finish_all();
     assert_eq!(world.answered, 1);
+}
+
+/// What made its channel full has been taken back, and it has received nothing since.
+#[test]
+fn a_channel_that_was_taken_back_is_not_full() {
+    let credit = Credit::OneByOne(20);
+    let mut world = World::start_all(credit, Box::new(Least::default()), true);
+    (1..SLOTS).for_each(|slot| world.play(Step::Stop(slot)));
+    for _ in 0..20 {
+        world.play(Step::Connect);
+        world.dispatch();
+    }
+    let sent = world.routes.routes[0].assigned;
+    assert!((1..20).contains(&sent) && world.routes.routes[0].full_at.is_some(), "{sent}");
+    world.play(Step::Stop(0));
+    (1..SLOTS).for_each(|slot| world.play(Step::Continue(slot)));
+    world.run_dry();
+    assert_eq!(world.answered, 20);
+    (1..SLOTS).for_each(|slot| world.play(Step::Stop(slot)));
+    world.play(Step::Continue(0));
+    world.play(Step::Connect);
+    world.run_dry();
+    assert_eq!(world.answered, 21);
 }
 
 /// One that is queued for worker after worker, each of which dies, is refused after the third.
