@@ -115,8 +115,9 @@ struct Route<B> {
 }
 
 impl<B: Board> Route<B> {
-    /// How many connections it may be given. The worker's own counters are clamped: it may lie, but to
-    /// nobody's harm but its own.
+    /// How many connections it may be given. The worker's own counters are clamped to what it was sent, and
+    /// believed below that: whoever says it has finished everything has credit again, up to what its channel
+    /// holds. It could as well close them all, and say the truth.
     fn room(&self, credit: Credit) -> u32 {
         if !self.is_open {
             return 0;
@@ -137,9 +138,14 @@ impl<B: Board> Route<B> {
         self.assigned - self.view.completed().min(self.assigned)
     }
 
-    /// Whether the worker has received all that was sent to it.
+    /// Whether the worker says that it has received all that was sent to it.
     fn is_empty(&self) -> bool {
         self.view.taken() >= self.assigned
+    }
+
+    /// Whether there is something in its channel, whatever its worker says. A system call.
+    fn has_queue(&self) -> bool {
+        self.channel.len().is_ok_and(|queued| queued > 0)
     }
 
     /// It was picked for this connection.
@@ -496,6 +502,6 @@ impl<B: Board> Dispatcher for Routes<B> {
     fn is_done(&self) -> bool {
         // Also what is in the channels: were a worker to die after all are retired, nobody would be left
         // to take its queue.
-        self.gate.is_done() && !self.has_waiting() && self.routes.iter().all(Route::is_empty)
+        self.gate.is_done() && !self.has_waiting() && !self.routes.iter().any(Route::has_queue)
     }
 }

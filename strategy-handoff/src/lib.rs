@@ -89,6 +89,9 @@
 //!   receives: the last 32 below the limit are tried before they are needed. Who opens more than that at once, or from
 //!   another thread, may lose one message per thread of the worker: 1 connection, or on an event loop up to 16. It is
 //!   logged as a warning, counted as failed, its credit comes back, and nothing more is received until there is room.
+//! * What a worker has received and finished, it says itself. One that says too much looks idle: `least`, `power_of_two`
+//!   and `idle` send it more than its share, as they would if it closed everything at once. It can neither end a service
+//!   while something is queued, nor keep what it has not received.
 //! * Whoever is not root may have no more descriptors under way than `RLIMIT_NOFILE` (`ETOOMANYREFS`): the
 //!   supervisor keeps what it could not send, and pauses.
 

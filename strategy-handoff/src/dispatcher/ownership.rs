@@ -434,6 +434,23 @@ fn a_channel_that_was_taken_back_is_not_full() {
     assert_eq!(world.answered, 21);
 }
 
+/// What a worker says that it received ends nobody's wait but its own.
+#[test]
+fn a_service_does_not_end_while_something_is_queued_whatever_its_worker_says() {
+    let mut world = World::new(Credit::Unfinished(1), Box::new(RoundRobin::default()));
+    world.play(Step::Connect);
+    world.dispatch();
+    let page = &world.workers[0].page.0;
+    page.taken.set(u64::MAX);
+    page.completed.set(u64::MAX);
+    world.routes.close();
+    world.dispatch();
+    assert!(!world.routes.is_done());
+    let mut none = [0; BATCH * Note::LENGTH];
+    recv(&world.workers[0].channel, &mut none[..], RecvFlags::DONTWAIT).unwrap();
+    assert!(world.routes.is_done());
+}
+
 /// One that is queued for worker after worker, each of which dies, is refused after the third.
 #[test]
 fn what_nobody_survives_is_refused() {
