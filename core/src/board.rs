@@ -28,6 +28,9 @@ mod worker_word {
     pub(super) const BEAT: usize = 5;
     /// Wake-ups that were spent on it while it was busy.
     pub(super) const HOARDED: usize = 6;
+    /// Calls of the handler where one lane serves one at a time: how many are not over, and, from
+    /// [`CALL`](super::CALL) on, how many have begun. One word: there is none left on this line.
+    pub(super) const CALLS: usize = 7;
 }
 
 /// Words of the page that the supervisor writes for one worker.
@@ -39,6 +42,9 @@ mod supervisor_word {
     /// One bit per slot, from here on.
     pub(super) const COVER: usize = 8;
 }
+
+/// One call in the upper half of the word that counts them.
+const CALL: u64 = 1 << 32;
 
 const COVER_WORDS: usize = crate::board::SLOTS_LIMIT as usize / 64;
 
@@ -108,6 +114,12 @@ impl Board {
 
     pub(crate) fn beat(&self) -> u64 {
         self.worker.load(worker_word::BEAT)
+    }
+
+    /// Calls of the handler that have begun, from 2³² on again from 0; and lanes that are in one.
+    pub(crate) fn calls(&self) -> (u64, u64) {
+        let calls = self.worker.load(worker_word::CALLS);
+        (calls / CALL, calls % CALL)
     }
 
     pub(crate) fn set_drain(&self, leaving: Leaving) {
@@ -249,6 +261,16 @@ impl OwnBoard {
         self.own[worker_word::BEAT].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A lane enters the handler.
+    pub(crate) fn count_call(&self) {
+        self.own[worker_word::CALLS].fetch_add(CALL + 1, Ordering::Relaxed);
+    }
+
+    /// It is back.
+    pub(crate) fn count_return(&self) {
+        self.own[worker_word::CALLS].fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_failed(&self) {
         self.own[worker_word::FAILED].fetch_add(1, Ordering::Relaxed);
     }
@@ -313,6 +335,11 @@ mod tests {
         assert!(!own.count_completed());
         assert_eq!(board.counts().in_service(), 1);
         assert_eq!(own.in_service(), 1);
+
+        own.count_call();
+        own.count_call();
+        own.count_return();
+        assert_eq!(board.calls(), (2, 1));
 
         let mut cover = vec![];
         board.set_cover(&[SlotId(0), SlotId(63), SlotId(64), SlotId(255)]);

@@ -136,7 +136,8 @@ impl Service {
     ///
     /// A hung worker gets no new connections, and what waits for it is taken over; what it serves it
     /// keeps, and when it goes on it is as before. One that serves one connection at a time hangs when
-    /// that one takes so long; one with an event loop when that does not turn, whatever it serves.
+    /// a call of its handler takes so long, whatever it keeps beyond its calls; one with an event loop when
+    /// that does not turn, whatever it serves.
     #[must_use]
     pub fn hung_after(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.hung_after = time.into().filter(|time| !time.is_zero());

@@ -8,6 +8,7 @@
 //! | `hold` | `begun <worker>`, and the answer when the client has sent a second line |
 //! | `gate` | the same; but until then the *whole worker* stands still, whatever its runtime |
 //! | `spin` | `begun <worker>`, and then the worker loops for ever |
+//! | `keep` | `begun <worker>`, and nothing more: the handler returns and leaves the connection open |
 //! | `panic` | `begun <worker>`, and then the handler panics |
 //!
 //! The answer is `<slot> <generation> <pid> <listener> <address> <peer>`.
@@ -15,6 +16,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -27,13 +29,14 @@ use super::herd::PATIENCE;
 use super::journal::Said;
 use super::spec::Spec;
 use super::{Queue, Subject};
-use crate::connection::{Connection, ListenerName, Peer};
+use crate::connection::{Connection, ListenerName, Peer, Serving};
 use crate::error::Error;
 use crate::id::WorkerId;
 use crate::inherit::ENV_WORKER;
 use crate::service::{Role, Service};
 use crate::start::Start;
 use crate::strategy::RuntimeKind;
+use crate::stream::Stream;
 use crate::worker::{AsyncConnection, Blocking, Threads, Tokio};
 
 /// Longest a worker waits for its client, and a supervisor for its workers: longer than a trial waits
@@ -167,6 +170,8 @@ enum Request {
     Gate,
     /// The worker loops for ever.
     Spin,
+    /// Blocking and threads: the connection outlives its handler's call.
+    Keep,
     /// The handler panics.
     Panic,
     /// Tokio: as [`Hold`](Self::Hold), but the worker closes when it is told to leave.
@@ -180,6 +185,7 @@ impl Request {
             "hold" => Ok(Self::Hold),
             "gate" => Ok(Self::Gate),
             "spin" => Ok(Self::Spin),
+            "keep" => Ok(Self::Keep),
             "panic" => Ok(Self::Panic),
             "linger" => Ok(Self::Linger),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("asked for `{line}`"))),
@@ -228,6 +234,13 @@ fn spin() -> ! {
     }
 }
 
+/// What handlers have kept, until the worker ends.
+static KEPT: Mutex<Vec<(Stream, Serving)>> = Mutex::new(Vec::new());
+
+fn keep(connection: Connection) {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(connection.into_parts());
+}
+
 /// Without a line in the log, which a backtrace would make many.
 fn panic_silently() -> ! {
     std::panic::resume_unwind(Box::new("its client asked for it"))
@@ -243,6 +256,10 @@ fn serve(mut connection: Connection) -> io::Result<()> {
             Request::Gate => wait_at_gate(&connection)?,
             Request::Spin => spin(),
             Request::Panic => panic_silently(),
+            Request::Keep => {
+                keep(connection);
+                return Ok(());
+            }
             _ => {}
         }
         next_line(&mut connection, &mut inbox)?;

@@ -143,7 +143,14 @@ impl Process {
 
     pub(super) fn sign(&self) -> Sign {
         let counts = self.board.counts();
-        Sign { taken: counts.taken, completed: counts.completed, beat: self.board.beat() }
+        let (calls, in_handler) = self.board.calls();
+        Sign {
+            taken: counts.taken,
+            completed: counts.completed,
+            calls,
+            in_handler,
+            beat: self.board.beat(),
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {

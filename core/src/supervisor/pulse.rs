@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 pub(super) struct Sign {
     pub(super) taken: u64,
     pub(super) completed: u64,
+    /// Calls of its handler; 0 where there is an event loop.
+    pub(super) calls: u64,
+    /// Lanes that are in one. Not what it has in service: a handler may keep connections beyond its call.
+    pub(super) in_handler: u64,
     /// Turns of its event loop's heartbeat; 0 where there is none.
     pub(super) beat: u64,
 }
@@ -49,7 +53,7 @@ impl Pulse {
 
     /// Takes a look; true if `hung` has changed.
     pub(super) fn feel(&mut self, sign: Sign, rule: Rule, now: Instant) -> bool {
-        let busy = sign.taken.saturating_sub(sign.completed) >= rule.lanes;
+        let busy = sign.in_handler >= rule.lanes;
         if sign != self.last || !(busy || rule.has_heartbeat) {
             self.last = sign;
             self.since = now;
@@ -65,15 +69,16 @@ mod tests {
 
     const RULE: Rule = Rule { after: Duration::from_millis(250), has_heartbeat: false, lanes: 1 };
 
-    /// `signs`: milliseconds since the start, taken, completed, beat. Gives the times of change.
+    /// `signs`: milliseconds since the start, calls, lanes in one, beat. Every call takes a connection and keeps
+    /// it. Gives the times of change.
     fn check(rule: Rule, signs: &[(u64, u64, u64, u64)], expected: &[(u64, bool)]) {
         let start = Instant::now();
         let mut pulse = Pulse::new(Sign::default(), start);
         let changes: Vec<_> = signs
             .iter()
-            .filter_map(|&(at, taken, completed, beat)| {
+            .filter_map(|&(at, calls, in_handler, beat)| {
                 let now = start + Duration::from_millis(at);
-                let sign = Sign { taken, completed, beat };
+                let sign = Sign { taken: calls, completed: 0, calls, in_handler, beat };
                 pulse.feel(sign, rule, now).then_some((at, pulse.hung))
             })
             .collect();
@@ -82,27 +87,32 @@ mod tests {
 
     #[test]
     fn a_worker_that_waits_may_wait_for_ever() {
-        check(RULE, &[(60, 0, 0, 0), (10_000, 0, 0, 0), (20_000, 5, 5, 0), (40_000, 5, 5, 0)], &[]);
+        check(RULE, &[(60, 0, 0, 0), (10_000, 0, 0, 0), (20_000, 5, 0, 0), (40_000, 5, 0, 0)], &[]);
     }
 
     #[test]
     fn one_that_is_busy_with_the_same_connection_for_too_long_hangs_until_it_goes_on() {
         let signs =
-            [(100, 1, 0, 0), (300, 1, 0, 0), (350, 1, 0, 0), (900, 1, 0, 0), (950, 2, 1, 0)];
+            [(100, 1, 1, 0), (300, 1, 1, 0), (350, 1, 1, 0), (900, 1, 1, 0), (950, 2, 1, 0)];
         check(RULE, &signs, &[(350, true), (950, false)]);
     }
 
     #[test]
     fn with_several_lanes_all_have_to_be_busy() {
         let two = Rule { lanes: 2, ..RULE };
-        check(two, &[(100, 1, 0, 0), (1_000, 1, 0, 0)], &[]);
-        check(two, &[(100, 2, 0, 0), (1_000, 2, 0, 0)], &[(1_000, true)]);
+        check(two, &[(100, 9, 1, 0), (1_000, 9, 1, 0)], &[]);
+        check(two, &[(100, 9, 2, 0), (1_000, 9, 2, 0)], &[(1_000, true)]);
     }
 
     #[test]
     fn an_event_loop_hangs_when_its_heart_stops_whatever_it_serves() {
         let rule = Rule { has_heartbeat: true, ..RULE };
         check(rule, &[(60, 9, 0, 1), (120, 9, 0, 2), (5_000, 9, 0, 3)], &[]);
+        check(
+            rule,
+            &[(60, 9, 0, 1), (400, 9, 0, 1), (5_000, 10, 0, 1)],
+            &[(400, true), (5_000, false)],
+        );
         check(rule, &[(60, 0, 0, 1), (400, 0, 0, 1), (500, 0, 0, 2)], &[(400, true), (500, false)]);
     }
 

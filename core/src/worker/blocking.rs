@@ -76,7 +76,12 @@ pub(super) fn serve_lane(
             lane.wait(wait).and_then(|event| lane.turn(event))
         };
         match turn? {
-            Turn::Serve(connection) => note_outcome(meter, handler(connection)),
+            Turn::Serve(connection) => {
+                meter.board().count_call();
+                let outcome = handler(connection);
+                meter.board().count_return();
+                note_outcome(meter, outcome);
+            }
             Turn::Again => {}
             Turn::Drained | Turn::Orphaned => return Ok(()),
         }

@@ -1,5 +1,7 @@
 //! A worker that is alive and gets nothing done: what comes for it is served by others.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use crate::conformance::client::{Client, Lost, all_answered, crowd};
@@ -105,6 +107,47 @@ pub(super) fn leaving(stage: &Stage) -> Outcome {
     gate.ask("open").map_err(lost)?;
     kept.ask("go").map_err(lost)?;
     all_answered(vec![gate, kept])?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// Handlers keep more connections beyond their calls than a worker has lanes, and then nothing comes for
+/// longer than a worker may hang.
+pub(super) fn kept_connections(stage: &Stage) -> Outcome {
+    const HUNG: Duration = Duration::from_millis(250);
+    let spec = Spec {
+        workers: WORKERS + 1,
+        hung_ms: u64::try_from(HUNG.as_millis()).ok(),
+        boot_delay: 4 * HUNG,
+        ..stage.spec()
+    };
+    let mut herd = stage.serving(&spec)?;
+    herd.journal().expect("worker hangs");
+    let scale = |signal, workers| {
+        herd.signal(signal)?;
+        herd.wait_full(workers)
+    };
+    scale(Signal::TTOU, WORKERS)?;
+    let address = herd.address()?;
+    let mut kept = Vec::new();
+    // Whoever gets them: one worker at least keeps as many as it has lanes.
+    for n in 0..WORKERS * (stage.runtime.lanes() - 1) + 1 {
+        let lost = |lost| format!("client {n}: {lost}");
+        let mut client = Client::asking(address, "keep").map_err(lost)?;
+        client.begun().map_err(lost)?;
+        kept.push(client);
+    }
+    // A worker that takes its time to start is the clock. Then those that keep connections are alone again.
+    scale(Signal::TTIN, WORKERS + 1)?;
+    scale(Signal::TTOU, WORKERS)?;
+    // A loaded machine may have kept one in its handler for so long; whoever is out of it goes on.
+    herd.journal().wait("who only keeps connections is not hung", 0, |said| {
+        let count = |kind: fn(&Said) -> bool| said.iter().filter(|said| kind(said)).count();
+        let hung = count(|said| matches!(said, Said::Hung(_)));
+        (hung == count(|said| matches!(said, Said::Recovered(_)))).then_some(())
+    })?;
+    all_answered(crowd(address, CLIENTS, "serve")?)?;
+    drop(kept);
     herd.finish()?;
     Ok(Verdict::Passed)
 }

@@ -33,6 +33,7 @@ enum Runs {
     /// Where one client is enough to hold a worker up.
     OnOneLane,
     OnTokio,
+    OneAtATime,
     OnThreads,
     /// Where event loops share one queue.
     SharedOnTokio,
@@ -46,6 +47,7 @@ impl Case {
             Runs::Anywhere => true,
             Runs::OnOneLane => runtime.lanes() == 1,
             Runs::OnTokio => runtime == RuntimeKind::Tokio,
+            Runs::OneAtATime => runtime.is_one_at_a_time(),
             Runs::OnThreads => runtime.lanes() > 1,
             Runs::SharedOnTokio => {
                 let shared = matches!(queue, Queue::Shared | Queue::SharedChannel { .. });
@@ -99,6 +101,11 @@ pub(super) fn all() -> Vec<Case> {
             name: "a_panic_beside_a_long_request_keeps_nobody_waiting",
             runs: Runs::OnThreads,
             run: panicking::beside_a_request,
+        },
+        Case {
+            name: "a_worker_that_keeps_connections_is_not_taken_for_hung",
+            runs: Runs::OneAtATime,
+            run: hung::kept_connections,
         },
         on_one_lane("sigterm_answers_everybody_who_is_there", ending::drain),
         on_each("a_second_sigterm_ends_at_once", ending::twice),
