@@ -152,19 +152,23 @@ mod tests {
 
     #[test]
     fn a_program_of_ones_own_runs_under_those_that_can() {
-        check(&["--app=./serve"], "prefork reuseport:steered");
-        check(&["--app=./serve", "--strategies=reuseport:steered@3"], "reuseport:steered@3");
-        check(&["--app=./serve", "--against=reuseport:steered"], "reuseport:steered prefork");
-        check(
-            &["--app=./serve", "--strategies=handoff"],
-            "--app: strategy `handoff` cannot run it: a program that knows LISTEN_FDS takes",
-        );
+        check(&["--app=./serve"], "prefork");
+        check(&["--app=./serve", "--strategies=prefork:herd@3"], "prefork:herd@3");
+        check(&["--app=./serve", "--against=prefork:herd"], "prefork:herd prefork");
+        for (name, why) in [("handoff", "takes"), ("reuseport:steered", "covers")] {
+            check(
+                &["--app=./serve", &format!("--strategies={name}")],
+                &format!(
+                    "--app: strategy `{name}` cannot run it: a program that knows LISTEN_FDS {why}"
+                ),
+            );
+        }
         for option in ["--strategies=baseline", "--against=baseline"] {
             check(&["--app=./serve", option], "--app: the baseline runs our own app");
         }
         check(&["--app=./serve", "--against=handoff"], "--app: strategy `handoff` cannot run it");
         let both = ["--app=./serve", "--external=a=x {port}", "--against=a"];
-        check(&both, "a prefork reuseport:steered");
+        check(&both, "a prefork");
         check(&["--app=it's"], "--app: a quote is not closed");
     }
 }

@@ -227,8 +227,7 @@ impl Service {
     /// It counts as ready once it was started, and is asked to leave by SIGTERM; it has to stop accepting
     /// then, finish, and exit. It knows nothing of boards, so loads and hangs are not seen. One that exits
     /// at once is started again and again, after a back-off. Only from a process with a single thread, and
-    /// under prefork or `reuseport:steered`: elsewhere it would have to be handed connections, or to cover
-    /// for others.
+    /// under prefork: elsewhere it would have to be handed connections, or to cover for others.
     ///
     /// # Errors
     /// As [`run`](Self::run); a strategy whose workers are given connections instead of listeners is

@@ -80,6 +80,7 @@
 //! * Every worker holds every slot's listeners, so that it can cover any: `max_workers` × addresses descriptors,
 //!   twice as many while it opens, checked against `RLIMIT_NOFILE` at the start. And one that is hostile can shut
 //!   them down for all.
+//! * Workers that are another program and know `LISTEN_FDS` alone are refused: they would cover for nobody.
 //! * A second instance on the same port is refused, which `SO_REUSEPORT` alone would not do; another
 //!   program of the same user that sets the option itself can still join the group while we run.
 
@@ -264,11 +265,10 @@ impl Strategy for Reuseport {
                 plan.runtime
             )));
         }
-        if self.wanted.steering != Steering::Serving && plan.is_foreign {
+        if plan.is_foreign {
             return Err(Unsupported(
-                "a program that knows LISTEN_FDS counts nothing and covers no slot but its own, so what \
-                 comes to a slot without a worker would wait for ever; use `steered`, which sends nothing \
-                 there, or prefork"
+                "a program that knows LISTEN_FDS covers no slot but its own, so what waits in a slot without a \
+                 worker would wait for ever; use prefork"
                     .to_owned(),
             ));
         }
@@ -417,6 +417,8 @@ fn listener_name(slot: SlotId, index: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use forkherd_core::{ListenSpec, Service};
+
     use super::*;
 
     #[test]
@@ -433,6 +435,17 @@ mod tests {
         }
         // Used up for the moment, which is no reason to be something else.
         assert!(!is_refusal(&io::Error::from_raw_os_error(nix::libc::EMFILE)));
+    }
+
+    #[test]
+    fn programs_that_would_cover_for_nobody_are_refused() {
+        let address: ListenSpec = "127.0.0.1:0".parse().unwrap();
+        let service = Service::new("any").listen(address).workers(2);
+        for strategy in [Reuseport::hash(), Reuseport::steered(), Reuseport::balanced()] {
+            let reason = service.fits_program(&strategy).unwrap_err().to_string();
+            assert!(reason.contains("use prefork"), "{reason}");
+            assert!(service.fits(&strategy, RuntimeKind::Blocking).is_ok());
+        }
     }
 
     #[test]
