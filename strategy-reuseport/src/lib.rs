@@ -99,6 +99,7 @@ use forkherd_core::{
     Acceptor, Inherit, Inherited, Needs, Plan, RuntimeKind, Setup, SlotId, Strategy, Unsupported,
     WorkerId,
 };
+use nix::libc;
 
 use crate::acceptor::ReuseportAcceptor;
 use crate::counts::Counts;
@@ -387,7 +388,8 @@ impl Strategy for Reuseport {
     }
 }
 
-/// Whether the system will not have our program, whatever we do: no right, or a kernel that is too old.
+/// Whether the system will not have our program, whatever we do: no right, a kernel that is too old, or the
+/// verifier.
 fn is_refusal(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
     matches!(error.kind(), PermissionDenied | InvalidInput | Unsupported)
@@ -398,11 +400,13 @@ fn explain_fallback(error: &io::Error, taken: Way) -> String {
         Watch::All => "the kernel hashes, and free workers take what waits elsewhere (`steal`)",
         _ => "a hash over the workers that serve (`steered`)",
     };
-    let help = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
+    let help = match error.raw_os_error() {
+        Some(libc::EPERM) => {
             "the supervisor has no right to load an eBPF program; grant it CAP_BPF"
         }
-        _ => "this kernel does not take the eBPF program; it needs Linux 5.8",
+        Some(libc::EACCES) => "a security module forbids the supervisor eBPF programs",
+        Some(_) => "this kernel lacks what the eBPF program needs; it needs Linux 5.8",
+        None => "the kernel refuses the eBPF program; from Linux 5.8 on that is a bug of ours",
     };
     format!("connections are not placed by load: {help} ({error}). Instead: {instead}")
 }
@@ -420,10 +424,11 @@ mod tests {
     use forkherd_core::{ListenSpec, Service};
 
     use super::*;
+    use crate::sys::Instruction;
 
     #[test]
     fn without_the_right_there_is_the_next_best_way_and_a_remark() {
-        let refusal = io::Error::from_raw_os_error(nix::libc::EPERM);
+        let refusal = io::Error::from_raw_os_error(libc::EPERM);
         assert!(is_refusal(&refusal));
         for strategy in [Reuseport::least(), Reuseport::balanced()] {
             let way = strategy.wanted;
@@ -434,7 +439,34 @@ mod tests {
             assert!(remark.contains("CAP_BPF") && remark.contains("`steal`"), "{remark}");
         }
         // Used up for the moment, which is no reason to be something else.
-        assert!(!is_refusal(&io::Error::from_raw_os_error(nix::libc::EMFILE)));
+        assert!(!is_refusal(&io::Error::from_raw_os_error(libc::EMFILE)));
+    }
+
+    /// A bug of ours would hide as one of the system's.
+    #[test]
+    fn what_the_verifier_says_is_told_and_not_taken_for_a_lack_of_rights() {
+        let steal = Reuseport::steal().wanted;
+        let remark = |error: &io::Error| {
+            assert!(is_refusal(error), "{error}");
+            explain_fallback(error, steal)
+        };
+        for (code, help) in [
+            (libc::EPERM, "CAP_BPF"),
+            (libc::EACCES, "security"),
+            (libc::EINVAL, "needs Linux 5.8"),
+        ] {
+            let remark = remark(&io::Error::from_raw_os_error(code));
+            assert!(remark.contains(help) && !remark.contains("verifier"), "{remark}");
+        }
+        // `exit`, and nothing in register 0 to exit with: EACCES.
+        let exit = Instruction { code: 0x95, registers: 0, offset: 0, immediate: 0 };
+        let error = sys::load("forkherd_wrong", &[exit]).unwrap_err();
+        if error.raw_os_error() == Some(libc::EPERM) {
+            return eprintln!("skipped: no right to load eBPF programs ({error})");
+        }
+        let remark = remark(&error);
+        assert!(remark.contains("the verifier said: ") && remark.contains("R0"), "{remark}");
+        assert!(!remark.contains("CAP_BPF") && !remark.contains("needs Linux"), "{remark}");
     }
 
     #[test]

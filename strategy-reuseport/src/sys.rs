@@ -187,8 +187,9 @@ pub(crate) fn put_socket(array: &OwnedFd, index: u32, socket: impl AsFd) -> io::
 /// Supervisor. Corresponds to `bpf(2)` with `BPF_PROG_LOAD` and type `SK_REUSEPORT` (Linux 4.19).
 ///
 /// # Errors
-/// `EPERM` without `CAP_BPF`, untouched. A program that the verifier refuses: what it said, which
-/// is asked for only then, because a log that does not fit would fail a good program, too.
+/// That of `bpf(2)`, untouched: `EPERM` without `CAP_BPF`. Of a program that the verifier refuses: `Unsupported`
+/// without a number, and the end of what it said, which is asked for only then, because a log that does not fit
+/// would fail a good program, too.
 pub(crate) fn load(label: &str, program: &[Instruction]) -> io::Result<OwnedFd> {
     let refused = match try_load(label, program, &mut []) {
         Ok(fd) => return Ok(fd),
@@ -196,14 +197,21 @@ pub(crate) fn load(label: &str, program: &[Instruction]) -> io::Result<OwnedFd> 
         Err(error) => error,
     };
     let mut log = vec![0; LOG_BYTES];
-    match try_load(label, program, &mut log) {
-        Ok(fd) => Ok(fd),
-        Err(_) => {
-            let end = log.iter().position(|&byte| byte == 0).unwrap_or(0);
-            let said = String::from_utf8_lossy(&log[..end]);
-            Err(io::Error::new(refused.kind(), format!("{refused}; the verifier said: {said}")))
-        }
+    if let Ok(fd) = try_load(label, program, &mut log) {
+        return Ok(fd);
     }
+    let end = log.iter().position(|&byte| byte == 0).unwrap_or(0);
+    let said = String::from_utf8_lossy(&log[..end]);
+    // Every instruction has a line; why it was refused stands in the last.
+    let mut last: Vec<&str> = said.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
+    last.reverse();
+    if last.is_empty() {
+        // It was refused before anybody verified it.
+        return Err(refused);
+    }
+    let said = last.join("; ");
+    let text = format!("{refused}; the verifier said: {said}");
+    Err(io::Error::new(io::ErrorKind::Unsupported, text))
 }
 
 fn try_load(label: &str, program: &[Instruction], log: &mut [u8]) -> io::Result<OwnedFd> {
