@@ -2,7 +2,7 @@
 //!
 //! A count is of handshakes that began, the truth of connections that wait or are served. So they differ
 //! for as long as a handshake takes, and for a moment whenever they are not read at the same instant. What
-//! was counted and never came (a client that gave up, a reset in the queue, a SYN cookie) stays.
+//! was counted and never came (a client that gave up, a full queue, a SYN cookie) stays.
 
 /// How many differences in a row have to agree.
 const LOOKS: usize = 3;

@@ -45,6 +45,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::strategy::{RuntimeKind, Strategy};
 
+mod alone;
 mod client;
 mod herd;
 mod journal;
@@ -55,6 +56,7 @@ mod spec;
 mod stage;
 mod trials;
 
+pub use self::alone::Alone;
 use self::stage::Stage;
 
 /// A strategy and what it promises.

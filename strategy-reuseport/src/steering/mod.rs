@@ -215,3 +215,107 @@ fn group(members: usize) -> (Vec<socket2::Socket>, std::net::SocketAddr) {
         .collect();
     (sockets, address)
 }
+
+#[cfg(test)]
+mod tests {
+    use forkherd_core::conformance::Alone;
+    use nix::libc;
+    use socket2::{Domain, SockAddr, Socket, Type};
+
+    use super::*;
+
+    /// Slots of a stage.
+    const SLOTS: usize = 2;
+
+    /// A steered group whose slots are all open; `None`, said aloud, where this machine does not let us.
+    fn stage() -> Option<(Vec<Socket>, SockAddr, Loads)> {
+        let (sockets, address) = group(SLOTS);
+        match Loads::new(&[sockets.iter().collect::<Vec<_>>()], Idle::InTurn) {
+            Ok(loads) => {
+                loads.open_only(&[SlotId(0), SlotId(1)]);
+                Some((sockets, address.into(), loads))
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                eprintln!("skipped: no right to load eBPF programs ({error})");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Begins a connection; whether it comes through the caller may wait for.
+    fn connect(address: &SockAddr, waits: bool) -> Socket {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_nonblocking(!waits).unwrap();
+        // Closed by a reset: no port of the loopback is left waiting.
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        match client.connect(address) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            result => result.unwrap(),
+        }
+        client
+    }
+
+    /// Per slot, what is counted as waiting, and what waits.
+    fn waiting(sockets: &[Socket], loads: &Loads) -> ([i64; SLOTS], [i64; SLOTS]) {
+        let counted = [0, 1].map(|slot| loads.least.counts.get(Count::Waiting, SlotId(slot)));
+        (counted, [0, 1].map(|slot| queue_len(&sockets[slot]).unwrap().into()))
+    }
+
+    /// As often as it takes to call a difference drift.
+    fn look(loads: &mut Loads) {
+        let now = Instant::now();
+        for look in 0..3 {
+            loads.next_look = None;
+            loads.look(now + look * Loads::LOOK);
+        }
+    }
+
+    #[test]
+    fn what_was_counted_and_does_not_wait_is_found_by_the_length_of_the_queue() {
+        let Some((sockets, address, mut loads)) = stage() else { return };
+        let clients: Vec<_> = (0..10).map(|_| connect(&address, true)).collect();
+        assert_eq!(waiting(&sockets, &loads), ([5, 5], [5, 5]));
+        // Reset while they wait: they do, until somebody accepts them.
+        drop(clients);
+        look(&mut loads);
+        assert_eq!(waiting(&sockets, &loads), ([5, 5], [5, 5]), "nothing was wrong");
+
+        // A full queue takes no more, but the program has chosen it.
+        sockets.iter().for_each(|socket| socket.listen(1).unwrap());
+        let late: Vec<_> = (0..6).map(|_| connect(&address, false)).collect();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while waiting(&sockets, &loads).0.iter().sum::<i64>() < 16 {
+            assert!(Instant::now() < deadline, "{:?}", waiting(&sockets, &loads));
+            std::thread::yield_now();
+        }
+        // Before they try again, and are counted again.
+        drop(late);
+        look(&mut loads);
+        assert_eq!(waiting(&sockets, &loads), ([5, 5], [5, 5]), "after a full queue");
+
+        // A worker takes one and dies before it counts.
+        sockets[1].accept().unwrap();
+        look(&mut loads);
+        assert_eq!(waiting(&sockets, &loads), ([5, 4], [5, 4]), "after a death");
+    }
+
+    #[test]
+    fn what_a_worker_serves_is_what_its_board_says_and_nothing_when_it_is_gone() {
+        let Some((_sockets, _address, mut loads)) = stage() else { return };
+        let worker = WorkerId { slot: SlotId(1), generation: 0 };
+        let alone = Alone::new(worker).unwrap();
+        loads.begin(worker, alone.view.clone());
+        let _served: Vec<_> = (0..3).map(|_| alone.take().unwrap()).collect();
+        let serving = |loads: &Loads| loads.least.counts.get(Count::Serving, worker.slot);
+        // Two were counted, and one it had no time to count.
+        loads.least.counts.add(Count::Serving, worker.slot, 2);
+        look(&mut loads);
+        assert_eq!(serving(&loads), 3);
+        loads.end(worker);
+        assert_eq!(serving(&loads), 0);
+        // It is not looked at any more.
+        look(&mut loads);
+        assert_eq!(serving(&loads), 0);
+    }
+}
