@@ -69,11 +69,16 @@ impl PreforkAcceptor {
             self.listeners.woken(&all);
         }
     }
+}
 
-    /// Whether this worker has so much more than another that it lets others take the next.
-    fn is_ahead(&self, load: Load<'_>) -> bool {
-        u64::from(load.in_service) > self.meter.least().saturating_add(SLACK)
-    }
+/// Whether a worker has so much more than another that it lets others take the next.
+pub(crate) fn leaves_line(meter: &Meter, in_service: u32) -> bool {
+    let is_ahead = || u64::from(in_service) > meter.least().saturating_add(SLACK);
+    // Said before the line is left, and read after it was said: were all to leave at once, the supervisor
+    // would see it and call back whoever has the fewest.
+    let ahead = is_ahead();
+    meter.close_gate(ahead);
+    ahead && is_ahead()
 }
 
 impl Acceptor for PreforkAcceptor {
@@ -91,11 +96,7 @@ impl Acceptor for PreforkAcceptor {
                 }
             }
             Waiting::Gated => {
-                // Said before the line is left, and read after it was said: were all to leave at once,
-                // the supervisor would see it and call back whoever has the fewest.
-                let ahead = self.is_ahead(load);
-                self.meter.close_gate(ahead);
-                if ahead && self.is_ahead(load) {
+                if leaves_line(&self.meter, load.in_service) {
                     interest.set_all(false);
                     interest.recheck(RECHECK);
                     self.look_after_others();

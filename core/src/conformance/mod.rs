@@ -81,6 +81,8 @@ pub enum Spread {
     Hash,
     /// The kernel asks workers in a fixed order: most go to one, which is a promise to nobody, but known.
     FirstInLine,
+    /// No promise, but of those that stay no worker has more than about so many above the one with the fewest.
+    Level(u64),
     /// No promise.
     Any,
 }
