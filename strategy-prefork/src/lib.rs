@@ -38,7 +38,7 @@
 //!
 //! | variant | workers wait | runtimes | kernel | in short |
 //! |---|---|---|---|---|
-//! | [`default`](Prefork::default) | as suits the runtime | all | | `blocking`, with threads `exclusive`, for event loops `gated` |
+//! | [`default`](Prefork::default) | as suits the runtime | all | any as `blocking`, else 4.5 | `blocking`, with threads `exclusive`, for event loops `gated` |
 //! | [`blocking`](Prefork::blocking) | in `accept(2)` | blocking | any | four system calls; idle workers in turn |
 //! | [`exclusive`](Prefork::exclusive) | in epoll, `EPOLLEXCLUSIVE` | all | 4.5 | five; the first in line while idle |
 //! | [`gated`](Prefork::gated) | the same, unless they have 16 more than others | tokio | 4.5 | even for many connections that stay |

@@ -1,8 +1,9 @@
 //! What a slot's count and the truth differ by for good: pure.
 //!
-//! A count is of handshakes that began, the truth of connections that wait or are served. So they differ
-//! for as long as a handshake takes, and for a moment whenever they are not read at the same instant. What
-//! was counted and never came (a client that gave up, a full queue, a SYN cookie) stays.
+//! A count is of looks for a listener (a handshake that begins; see `ebpf` for others), the truth of connections that
+//! wait or are served. So they differ for as long as a handshake takes, and for a moment whenever they are not read
+//! at the same instant. What was counted and never came (a client that gave up, a full queue, a stray ACK, a SYN
+//! cookie) stays.
 
 /// How many differences in a row have to agree.
 const LOOKS: usize = 3;

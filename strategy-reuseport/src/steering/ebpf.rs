@@ -1,7 +1,8 @@
 //! The eBPF program that chooses the least loaded slot, and the maps it works with.
 //!
-//! It runs in the kernel, once per handshake, and needs `CAP_BPF` to be loaded (Linux 5.8; before,
-//! `CAP_SYS_ADMIN`). No compiler is involved: it is assembled here.
+//! It runs in the kernel whenever a listener is looked up: for each SYN, for an ACK that belongs to nothing, and with
+//! SYN cookies for the handshake's ACK again. It needs `CAP_BPF` to be loaded (Linux 5.8; before, `CAP_SYS_ADMIN`).
+//! No compiler is involved: it is assembled here.
 //!
 //! ```text
 //! counts   (program, supervisor, workers)   see `counts`
