@@ -124,7 +124,9 @@ use crate::refusal::Refusal;
 /// The supervisor accepts every connection and hands it to a worker of its choice, or to whoever asks.
 #[derive(Debug)]
 pub struct Handoff {
-    credits: Credits,
+    /// How many were asked for.
+    credits: Option<u32>,
+    rule: Rule,
     way: Way,
 }
 
@@ -137,14 +139,12 @@ enum Way {
     Pull(SharedQueue),
 }
 
-/// What a worker may have on its way or in service.
+/// What credits bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Credits {
+enum Rule {
     /// As the runtime is.
-    Default,
-    /// As the runtime is, but so many.
-    Asked(u32),
-    /// One that it has not finished, whatever the runtime.
+    ByRuntime,
+    /// What a worker has not finished, whatever the runtime.
     Idle,
     /// As the runtime is, and one at a time on the way.
     OneByOne,
@@ -182,13 +182,17 @@ impl Handoff {
     /// served. For event loops too: one connection at a time each.
     #[must_use]
     pub fn idle() -> Self {
-        Self { credits: Credits::Idle, ..Self::round_robin() }
+        Self { rule: Rule::Idle, ..Self::round_robin() }
     }
 
     /// A policy of your own.
     #[must_use]
     pub fn with(policy: impl Pick + 'static) -> Self {
-        Self { credits: Credits::Default, way: Way::Routes(Routes::idle(Box::new(policy))) }
+        Self {
+            credits: None,
+            rule: Rule::ByRuntime,
+            way: Way::Routes(Routes::idle(Box::new(policy))),
+        }
     }
 
     /// One channel for all: a worker that has nothing to do takes the oldest connection from it. Nobody
@@ -203,7 +207,7 @@ impl Handoff {
     /// [`CREDITS_PULL`]); what does not fit waits in the listener's backlog.
     #[must_use]
     pub fn pull() -> Self {
-        Self { credits: Credits::Default, way: Way::Pull(SharedQueue::default()) }
+        Self { credits: None, rule: Rule::ByRuntime, way: Way::Pull(SharedQueue::default()) }
     }
 
     /// Each worker in turn, whether it has room or not: the bad example. A connection waits behind a busy
@@ -217,7 +221,7 @@ impl Handoff {
     /// [`round_robin`](Self::round_robin) what batches save event loops. Others are sent no batches anyway.
     #[must_use]
     pub fn one_by_one() -> Self {
-        Self { credits: Credits::OneByOne, ..Self::round_robin() }
+        Self { rule: Rule::OneByOne, ..Self::round_robin() }
     }
 
     /// How many connections may be on their way to a worker; at least 1.
@@ -226,9 +230,12 @@ impl Handoff {
     /// [`CREDITS_ONE_AT_A_TIME`]) means that nothing is queued behind the one in service, 2 that one
     /// waits there. For an event loop it bounds what it has not *received* (default
     /// [`CREDITS_EVENT_LOOP`]): how many it serves at once is bounded by its descriptors alone.
+    ///
+    /// Under [`idle`](Self::idle) it bounds for event loops, too, what they have not finished (default 1): with
+    /// more, a connection goes only to a worker that has fewer than so many.
     #[must_use]
     pub fn credits(mut self, credits: u32) -> Self {
-        self.credits = Credits::Asked(credits.max(1));
+        self.credits = Some(credits.max(1));
         self
     }
 
@@ -258,17 +265,13 @@ pub const CREDITS_EAGER: u32 = 1 << 16;
 pub const CREDITS_EVENT_LOOP: u32 = 16;
 
 /// For a worker as a whole: each of its lanes has as many.
-fn credit(credits: Credits, runtime: RuntimeKind) -> Credit {
-    let all = |each: u32| each.saturating_mul(runtime.lanes());
-    match (credits, runtime.is_one_at_a_time()) {
-        (Credits::Idle, _) => Credit::Unfinished(all(1)),
-        (Credits::Default | Credits::OneByOne, true) => {
-            Credit::Unfinished(all(CREDITS_ONE_AT_A_TIME))
-        }
-        (Credits::OneByOne, false) => Credit::OneByOne(all(CREDITS_EVENT_LOOP)),
-        (Credits::Default, false) => Credit::Unreceived(all(CREDITS_EVENT_LOOP)),
-        (Credits::Asked(most), true) => Credit::Unfinished(all(most)),
-        (Credits::Asked(most), false) => Credit::Unreceived(all(most)),
+fn credit(credits: Option<u32>, rule: Rule, runtime: RuntimeKind) -> Credit {
+    let all = |default| credits.unwrap_or(default).saturating_mul(runtime.lanes());
+    match rule {
+        _ if runtime.is_one_at_a_time() => Credit::Unfinished(all(CREDITS_ONE_AT_A_TIME)),
+        Rule::Idle => Credit::Unfinished(all(CREDITS_ONE_AT_A_TIME)),
+        Rule::OneByOne => Credit::OneByOne(all(CREDITS_EVENT_LOOP)),
+        Rule::ByRuntime => Credit::Unreceived(all(CREDITS_EVENT_LOOP)),
     }
 }
 
@@ -309,14 +312,11 @@ impl Strategy for Handoff {
         let nonblocking = plan.runtime.wants_nonblocking();
         match &mut self.way {
             Way::Routes(routes) => {
-                let credit = credit(self.credits, plan.runtime);
+                let credit = credit(self.credits, self.rule, plan.runtime);
                 routes.prepare(setup.listeners(), credit, nonblocking)
             }
             Way::Pull(queue) => {
-                let each = match self.credits {
-                    Credits::Asked(credits) => credits,
-                    Credits::Default | Credits::Idle | Credits::OneByOne => CREDITS_PULL,
-                };
+                let each = self.credits.unwrap_or(CREDITS_PULL);
                 let lanes = u64::from(plan.runtime.lanes());
                 let bound = u64::from(each) * u64::from(plan.slots) * lanes;
                 queue.prepare(setup.listeners(), bound, nonblocking)
@@ -337,7 +337,7 @@ impl Strategy for Handoff {
     fn open(&self, inherited: &Inherited) -> io::Result<Box<dyn Acceptor>> {
         Ok(match self.way {
             Way::Routes(_) => {
-                let credit = credit(self.credits, inherited.runtime());
+                let credit = credit(self.credits, self.rule, inherited.runtime());
                 Box::new(HandoffAcceptor::open(inherited, credit.batched())?)
             }
             Way::Pull(_) => Box::new(PullAcceptor::open(inherited)?),
@@ -399,3 +399,30 @@ impl Strategy for Handoff {
 
 /// What a worker's channel is called among the inherited descriptors.
 const CHANNEL: &str = "channel";
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn credits_that_are_asked_for_change_no_rule() {
+        let runtimes = [
+            RuntimeKind::Blocking,
+            RuntimeKind::Threads(NonZeroU32::new(2).unwrap()),
+            RuntimeKind::Tokio,
+        ];
+        let of = |handoff: Handoff| {
+            runtimes.map(|runtime| credit(handoff.credits, handoff.rule, runtime))
+        };
+        use Credit::{OneByOne, Unfinished, Unreceived};
+        assert_eq!(of(Handoff::least()), [Unfinished(1), Unfinished(2), Unreceived(16)]);
+        assert_eq!(of(Handoff::least().credits(3)), [Unfinished(3), Unfinished(6), Unreceived(3)]);
+        assert_eq!(of(Handoff::idle()), [Unfinished(1), Unfinished(2), Unfinished(1)]);
+        assert_eq!(of(Handoff::idle().credits(3)), [Unfinished(3), Unfinished(6), Unfinished(3)]);
+        assert_eq!(of(Handoff::one_by_one()), [Unfinished(1), Unfinished(2), OneByOne(16)]);
+        let one_by_one = of(Handoff::one_by_one().credits(3));
+        assert_eq!(one_by_one, [Unfinished(3), Unfinished(6), OneByOne(3)]);
+    }
+}
