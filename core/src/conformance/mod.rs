@@ -100,6 +100,12 @@ pub enum Queue {
         /// The strategy with channels of that length.
         with_credits: fn(u32) -> Box<dyn Strategy>,
     },
+    /// As [`Channel`](Self::Channel), but what it holds and what its worker has not finished are no more than so many
+    /// together, on event loops too: unless more is asked for, a worker has one connection at a time.
+    UnfinishedChannel {
+        /// The strategy with so many for each worker.
+        with_credits: fn(u32) -> Box<dyn Strategy>,
+    },
     /// In one channel to all workers, which holds no more than so many for each slot.
     SharedChannel {
         /// The strategy with a channel of that length.
@@ -119,8 +125,16 @@ impl fmt::Debug for Queue {
             Self::Shared => "Shared",
             Self::PerSlot => "PerSlot",
             Self::Channel { .. } => "Channel",
+            Self::UnfinishedChannel { .. } => "UnfinishedChannel",
             Self::SharedChannel { .. } => "SharedChannel",
         })
+    }
+}
+
+impl Queue {
+    /// Whether each worker has a channel of its own.
+    fn is_of_channels(self) -> bool {
+        matches!(self, Self::Channel { .. } | Self::UnfinishedChannel { .. })
     }
 }
 

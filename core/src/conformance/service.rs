@@ -126,7 +126,9 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
     let strategy = match (spec.credits, subject.queue) {
         (
             Some(credits),
-            Queue::Channel { with_credits } | Queue::SharedChannel { with_credits },
+            Queue::Channel { with_credits }
+            | Queue::UnfinishedChannel { with_credits }
+            | Queue::SharedChannel { with_credits },
         ) => with_credits(credits),
         _ => (subject.make)(),
     };

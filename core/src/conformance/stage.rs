@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Completion, Failed};
 
-use super::Subject;
 use super::herd::Herd;
 use super::journal::Journal;
 use super::spec::Spec;
+use super::{Queue, Subject};
 use crate::strategy::RuntimeKind;
 
 /// What a trial returns. A `String` says what went wrong.
@@ -35,6 +35,12 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn new(subject: Subject, runtime: RuntimeKind, name: String) -> Self {
         Self { subject, runtime, name, journals: Mutex::new(Vec::new()) }
+    }
+
+    /// Whether a worker has one connection at a time.
+    pub(super) fn serves_one_at_a_time(&self) -> bool {
+        self.runtime.is_one_at_a_time()
+            || matches!(self.subject.queue, Queue::UnfinishedChannel { .. })
     }
 
     /// Runs a trial, and afterwards reads the logs of all its services.

@@ -41,10 +41,12 @@ pub(super) fn drain(stage: &Stage) -> Outcome {
 pub(super) fn idle_connections(stage: &Stage) -> Outcome {
     const CLIENTS: usize = 6;
 
-    let mut herd = stage.serving(&stage.spec())?;
+    let spec = stage.spec();
+    let mut herd = stage.serving(&spec)?;
     let address = herd.address()?;
+    let clients = if stage.serves_one_at_a_time() { spec.workers as usize } else { CLIENTS };
     for signal in [Signal::HUP, Signal::TERM] {
-        let mut clients = crowd(address, CLIENTS, "linger")?;
+        let mut clients = crowd(address, clients, "linger")?;
         for (n, client) in clients.iter_mut().enumerate() {
             client.begun().map_err(|lost| format!("client {n}: {lost}"))?;
         }

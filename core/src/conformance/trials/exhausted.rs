@@ -9,7 +9,6 @@ use crate::conformance::journal::Said;
 use crate::conformance::proc::{self, poll_until};
 use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict};
-use crate::strategy::RuntimeKind;
 
 /// What each worker may open; the supervisor may open as many, and what its slots need.
 const FILES: u64 = 64;
@@ -30,7 +29,7 @@ pub(super) fn descriptors(stage: &Stage) -> Outcome {
         clients.push(Client::connect(address).map_err(|lost| format!("client {n}: {lost}"))?);
     }
     let seats = herd.wait_full(WORKERS)?;
-    if stage.runtime == RuntimeKind::Tokio {
+    if !stage.serves_one_at_a_time() {
         poll_until("every worker has as many as it can hold", || {
             let mut held = Vec::new();
             for seat in &seats {

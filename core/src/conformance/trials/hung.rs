@@ -78,7 +78,9 @@ pub(super) fn busy_loop(stage: &Stage) -> Outcome {
 /// Told to leave, and with a request that takes long: its event loop still turns, and it is not called hung.
 pub(super) fn leaving(stage: &Stage) -> Outcome {
     let lost = |lost: Lost| lost.to_string();
-    let mut herd = stage.serving(&Spec { workers: 1, hung_ms: Some(250), ..stage.spec() })?;
+    // It has two at once, also where credits are for what is not finished.
+    let spec = Spec { workers: 1, hung_ms: Some(250), credits: Some(2), ..stage.spec() };
+    let mut herd = stage.serving(&spec)?;
     herd.journal().expect("worker hangs");
     let address = herd.address()?;
     let mut kept = Client::asking(address, "hold").map_err(lost)?;

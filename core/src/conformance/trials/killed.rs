@@ -1,6 +1,5 @@
 //! Workers are killed under load, again and again: lost is what they had taken, and nothing else.
 
-use crate::conformance::Queue;
 use crate::conformance::client::Lost;
 use crate::conformance::load::Load;
 use crate::conformance::proc::poll_until;
@@ -46,10 +45,8 @@ fn kill_under_load(stage: &Stage, spec: &Spec) -> Outcome {
     ));
     // On each accept lane one connection may be taken and not counted yet, where nobody but the worker itself
     // knows what it took.
-    let most = match stage.subject.queue {
-        Queue::Channel { .. } => 0,
-        _ => u64::from(kills * stage.runtime.lanes()),
-    };
+    let is_known = stage.subject.queue.is_of_channels();
+    let most = if is_known { 0 } else { u64::from(kills * stage.runtime.lanes()) };
     if uncounted > most {
         return Err(format!("{uncounted} lost beyond what was in service: {tally}"));
     }

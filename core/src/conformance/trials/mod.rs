@@ -53,7 +53,7 @@ impl Case {
                 let shared = matches!(queue, Queue::Shared | Queue::SharedChannel { .. });
                 runtime == RuntimeKind::Tokio && shared
             }
-            Runs::InChannels => runtime.lanes() == 1 && matches!(queue, Queue::Channel { .. }),
+            Runs::InChannels => runtime.lanes() == 1 && queue.is_of_channels(),
         }
     }
 }

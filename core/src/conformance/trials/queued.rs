@@ -12,7 +12,6 @@ use crate::conformance::proc::{self, poll_until};
 use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict, rounds};
 use crate::id::WorkerId;
-use crate::strategy::RuntimeKind;
 
 /// Fewer than this in the queue are no proof.
 const DEPTH: u32 = 8;
@@ -35,7 +34,9 @@ pub(super) fn killed(stage: &Stage) -> Outcome {
         let queue = match stage.subject.queue {
             Queue::Shared => on_shared_listener(&herd, seats[round as usize % seats.len()])?,
             Queue::PerSlot => on_own_listener(&herd, &seats)?,
-            Queue::Channel { .. } | Queue::SharedChannel { .. } => {
+            Queue::Channel { .. }
+            | Queue::UnfinishedChannel { .. }
+            | Queue::SharedChannel { .. } => {
                 let clients = in_channels(&herd, WORKERS)?;
                 let victim = seats[round as usize % seats.len()];
                 Queued { clients, victim, depth: DEPTH }
@@ -64,8 +65,10 @@ pub(super) fn killed(stage: &Stage) -> Outcome {
 /// The supervisor notices, and siblings serve the queue while the worker still stands there, stopped.
 pub(super) fn stopped(stage: &Stage) -> Outcome {
     let (depth, lost) = match stage.subject.queue {
-        Queue::Channel { .. } | Queue::SharedChannel { .. } => stopped_with_channel(stage)?,
         Queue::Shared | Queue::PerSlot => (stopped_with_listener(stage)?, 0),
+        Queue::Channel { .. } | Queue::UnfinishedChannel { .. } | Queue::SharedChannel { .. } => {
+            stopped_with_channel(stage)?
+        }
     };
     stage.report(&format!(
         "stopped with {depth} queued: answered by siblings; lost {lost} in service"
@@ -160,8 +163,8 @@ struct Full {
 fn full_channels(stage: &Stage, spec: Spec) -> Result<Full, String> {
     // One that serves one at a time needs a credit for the client that holds it up, where credits are for
     // what it has not finished.
-    let unfinished = matches!(stage.subject.queue, Queue::Channel { .. });
-    let credits = DEPTH + u32::from(unfinished && stage.runtime == RuntimeKind::Blocking);
+    let unfinished = stage.subject.queue.is_of_channels() && stage.serves_one_at_a_time();
+    let credits = DEPTH + u32::from(unfinished);
     let herd = stage.serving(&Spec { workers: WORKERS, credits: Some(credits), ..spec })?;
     let seats = herd.wait_idle(WORKERS)?;
     let [sibling, victim] = seats[..] else { return Err(format!("not two: {seats:?}")) };

@@ -1,10 +1,10 @@
 //! Connections spread over the workers as the strategy promises.
 
+use crate::conformance::Spread;
 use crate::conformance::client::{Client, visit};
 use crate::conformance::herd::Seat;
 use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict};
-use crate::conformance::{Queue, Spread};
 use crate::id::WorkerId;
 
 const WORKERS: u32 = 4;
@@ -23,7 +23,7 @@ pub(super) fn spread(stage: &Stage) -> Outcome {
             // A worker that is preempted between its close and its count has no credit for a moment, and
             // is skipped. With more credits nobody ever is.
             even(&counts, 20)?;
-            if let Queue::Channel { .. } = stage.subject.queue {
+            if stage.subject.queue.is_of_channels() {
                 let counts = count(stage, &Spec { credits: Some(8), ..plain })?;
                 stage.report(&format!("{counts:?} (with 8 credits)"));
                 even(&counts, 0)?;
