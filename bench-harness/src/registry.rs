@@ -75,7 +75,7 @@ pub struct Choice {
     /// share and nobody on the way; then a listener per worker, with the kernel's own choice before
     /// programs of ours; then a process on the way; then programs that need a privilege.
     pub rank: u8,
-    /// Whether the same client comes to the same worker.
+    /// Whether the same client comes to the same worker, as long as that has room.
     pub sticky: bool,
     /// Whether a worker holds nothing that others depend on, so that it can be a hostile one.
     pub confines: bool,
@@ -226,7 +226,8 @@ impl Registry {
             Entry {
                 name: "handoff",
                 variant: "hash",
-                line: "the same worker for the same client address; as even as the addresses are",
+                line: "a client address has its own worker, while that has room; as even as the \
+                       addresses are",
                 runtimes: BOTH,
                 make: || answering(Handoff::client_hash()),
                 choice: Some(Choice {
@@ -239,7 +240,8 @@ impl Registry {
             Entry {
                 name: "handoff",
                 variant: "idle",
-                line: "only to a worker that has nothing to do; under tokio one connection at a time",
+                line: "only to a worker that has nothing to do: tokio, one connection at a time; else \
+                       as round-robin",
                 runtimes: BOTH,
                 make: || answering(Handoff::idle()),
                 choice: Some(Choice {

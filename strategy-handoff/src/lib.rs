@@ -47,9 +47,9 @@
 //! |---|---|---|
 //! | [`round_robin`](Handoff::round_robin) | the next slot with room | an exactly even count |
 //! | [`least`](Handoff::least) | who has the fewest | connections that stay |
-//! | [`power_of_two`](Handoff::power_of_two) | the better of two at random | the same, without looking at everybody |
-//! | [`client_hash`](Handoff::client_hash) | the same worker for the same client | caches in workers |
-//! | [`idle`](Handoff::idle) | who has nothing to do | uneven work, by choice of yours; an event loop then has one connection |
+//! | [`power_of_two`](Handoff::power_of_two) | the better of two at random | the same, in no order; nearly as even |
+//! | [`client_hash`](Handoff::client_hash) | the client's own worker while that has room, else another | caches in workers |
+//! | [`idle`](Handoff::idle) | who has nothing to do | uneven work on event loops, which then have one connection; others do so anyway |
 //! | [`pull`](Handoff::pull) | who asks first | uneven work, blocking workers |
 //! | [`with`](Handoff::with) | whom your [`Pick`] says | |
 //! | [`one_by_one`](Handoff::one_by_one) | the next slot, without batches | nothing: shows what batches save |
@@ -172,20 +172,46 @@ impl Handoff {
         Self::with(PowerOfTwo::seeded(std::process::id().into()))
     }
 
-    /// The same worker for the same client address; when a worker leaves, only its clients move.
+    /// The same worker for the same client address while that has room, else another; when a worker leaves,
+    /// only its clients move.
+    ///
+    /// One that serves one at a time has room while it is idle, since it has one credit: a client that comes
+    /// while its worker is busy goes elsewhere. With more [`credits`](Self::credits) it waits there, as long as
+    /// these last.
     #[must_use]
     pub fn client_hash() -> Self {
         Self::with(ClientHash::default())
     }
 
     /// Only to a worker that has nothing to do; the rest waits in the kernel's backlog, first come first
-    /// served. For event loops too: one connection at a time each.
+    /// served. For event loops: one connection at a time each. Those that serve one at a time have one credit
+    /// anyway, and there this is [`round_robin`](Self::round_robin).
     #[must_use]
     pub fn idle() -> Self {
         Self { rule: Rule::Idle, ..Self::round_robin() }
     }
 
     /// A policy of your own.
+    ///
+    /// ```
+    /// use forkherd_core::{Peer, SlotId};
+    /// use forkherd_handoff::{Candidate, Handoff, Pick};
+    ///
+    /// /// Fills one worker after the other, so that the last ones sleep.
+    /// #[derive(Debug)]
+    /// struct Fullest;
+    ///
+    /// impl Pick for Fullest {
+    ///     fn pick(&mut self, candidates: &[Candidate], _client: Peer) -> usize {
+    ///         let all = 0..candidates.len();
+    ///         all.max_by_key(|&index| candidates[index].load).unwrap_or(0)
+    ///     }
+    /// }
+    ///
+    /// let workers = [(0, 3), (1, 7), (2, 0)].map(|(slot, load)| Candidate::new(SlotId(slot), load));
+    /// assert_eq!(Fullest.pick(&workers, Peer::Unix), 1);
+    /// let strategy = Handoff::with(Fullest).credits(64);
+    /// ```
     #[must_use]
     pub fn with(policy: impl Pick + 'static) -> Self {
         Self {

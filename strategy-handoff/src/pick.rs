@@ -70,7 +70,8 @@ impl Pick for Least {
     }
 }
 
-/// The less loaded of two drawn at random: nearly as even as [`Least`], without looking at everybody.
+/// The less loaded of two drawn at random: nearly as even as [`Least`], in no order. Two are compared,
+/// however many there are; everybody's counters are read all the same, to know who has room.
 /// (Mitzenmacher, *The Power of Two Choices in Randomized Load Balancing*, 2001.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PowerOfTwo {
@@ -105,11 +106,12 @@ impl Pick for PowerOfTwo {
     }
 }
 
-/// The same worker for the same client address, whatever its port.
+/// The same worker for the same client address, whatever its port, while that worker has room.
 ///
 /// By rendezvous hashing: each slot gets a score from the client and itself, the highest wins. When a
 /// slot leaves, only its own clients move; when it comes back, only they come back. A worker without room
-/// is no candidate: stickiness yields to progress. (Thaler and Ravishankar, 1998.)
+/// is no candidate, and one that serves one at a time has none while it is busy: stickiness yields to
+/// progress. (Thaler and Ravishankar, 1998.)
 ///
 /// A client of a Unix socket has no address: there, each slot in turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -1,4 +1,4 @@
-//! What becomes of a connection that nobody survives.
+//! What becomes of a connection that worker after worker dies before it has received it.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,8 @@ use crate::channel::Parcel;
 
 /// How many workers may die with a connection in their queue before it is refused instead of sent again.
 ///
-/// 2: whatever killed these, it shall not take down worker after worker.
+/// 2: it did not kill them, for what a worker has received dies with it and is never sent again. But where
+/// three in a row die first, its client shall hear of it, and not wait for a fourth.
 pub const DEATHS: u8 = 2;
 
 /// How a connection is refused: some bytes, perhaps, and then it is closed.
