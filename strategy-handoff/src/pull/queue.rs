@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use forkherd_core::{Dispatcher, Interest, Kick, Listener, Source, SourceId, View, WorkerId};
+use forkherd_core::{Dispatcher, Interest, Kick, Source, SourceId, View, WorkerId};
 
 use crate::channel::{BATCH, Channel, Parcel};
+use crate::dispatcher::Board;
 use crate::gate::Gate;
+
+#[cfg(test)]
+mod ownership;
 
 /// The queue all workers share.
 ///
@@ -16,13 +20,13 @@ use crate::gate::Gate;
 /// makes it seem longer for ever. So when it seems full, the kernel is asked for its true length, and that is
 /// believed. It does not tell how many were never counted: what is missing then may be counted in a
 /// moment, and whoever takes it off as well lets the queue grow by one each time.
-#[derive(Debug, Default)]
-pub(crate) struct SharedQueue {
+#[derive(Debug)]
+pub(crate) struct SharedQueue<B = View> {
     gate: Gate,
     /// Made in `prepare`.
     channel: Option<Channel>,
     bound: u64,
-    members: BTreeMap<WorkerId, Member>,
+    members: BTreeMap<WorkerId, Member<B>>,
     /// How many members may receive now. While nobody does, nothing is accepted.
     receivers: usize,
     sent: u64,
@@ -37,18 +41,36 @@ pub(crate) struct SharedQueue {
 }
 
 #[derive(Debug)]
-struct Member {
-    view: View,
+struct Member<B> {
+    view: B,
     /// Admitted, not stopped, not retired.
     receives: bool,
     is_retired: bool,
 }
 
-impl SharedQueue {
+impl<B> Default for SharedQueue<B> {
+    /// Nothing to accept from yet.
+    fn default() -> Self {
+        Self {
+            gate: Gate::default(),
+            channel: None,
+            bound: 0,
+            members: BTreeMap::new(),
+            receivers: 0,
+            sent: 0,
+            gone: 0,
+            room: 0,
+            held: VecDeque::new(),
+            kick: None,
+        }
+    }
+}
+
+impl<B: Board> SharedQueue<B> {
     /// Takes the listeners it will accept from, and makes the channel.
     pub(crate) fn prepare(
         &mut self,
-        listeners: &[Listener],
+        listeners: &[impl AsFd],
         bound: u64,
         nonblocking: bool,
     ) -> io::Result<()> {
@@ -58,7 +80,7 @@ impl SharedQueue {
     }
 
     /// A worker that will receive; returns what from.
-    pub(crate) fn add(&mut self, worker: WorkerId, view: View) -> io::Result<BorrowedFd<'_>> {
+    pub(crate) fn add(&mut self, worker: WorkerId, view: B) -> io::Result<BorrowedFd<'_>> {
         let channel =
             self.channel.as_ref().ok_or_else(|| io::Error::other("there is no channel yet"))?;
         view.set_starving(self.kick);
@@ -154,7 +176,7 @@ impl SharedQueue {
 }
 
 /// How many connections workers say they took.
-fn taken(members: &BTreeMap<WorkerId, Member>, gone: u64) -> u64 {
+fn taken<B: Board>(members: &BTreeMap<WorkerId, Member<B>>, gone: u64) -> u64 {
     members.values().fold(gone, |sum, member| sum.saturating_add(member.view.taken()))
 }
 
@@ -166,7 +188,7 @@ fn room(bound: u64, sent: u64, taken: u64, len: impl FnOnce() -> u64) -> u64 {
     }
 }
 
-impl Dispatcher for SharedQueue {
+impl<B: Board> Dispatcher for SharedQueue<B> {
     fn sources(&self) -> &[Source] {
         self.gate.listeners()
     }
