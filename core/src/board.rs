@@ -24,7 +24,7 @@ mod worker_word {
     pub(super) const ACCEPT_ERRORS: usize = 3;
     /// Not 0: its gate is closed, it waits for others to have as much as it has.
     pub(super) const GATE: usize = 4;
-    /// Counted up as long as its event loop turns.
+    /// Counted up as long as its event loop turns: by its heart, and by each turn of its lane.
     pub(super) const BEAT: usize = 5;
     /// Wake-ups that were spent on it while it was busy.
     pub(super) const HOARDED: usize = 6;
@@ -167,6 +167,13 @@ impl View {
     #[must_use]
     pub fn in_service(&self) -> u64 {
         self.0.counts().in_service()
+    }
+
+    /// How often its event loop has turned, at least: counted with each turn of its accepting lane, and with each
+    /// heartbeat. 0 where there is no event loop.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.0.beat()
     }
 
     /// Whether the worker has closed its gate: see [`Meter::close_gate`](crate::Meter::close_gate).

@@ -93,7 +93,7 @@ pub trait Strategy: fmt::Debug {
     }
 
     /// Supervisor · slots whose own listeners nobody serves now. Compared after every admit, avoid,
-    /// retire and release; what changed is told to all ready workers, which then cover these slots.
+    /// retire, release and upkeep; what changed is told to all ready workers, which then cover these slots.
     fn uncovered(&self) -> Vec<SlotId> {
         Vec::new()
     }

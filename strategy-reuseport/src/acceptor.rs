@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use forkherd_core::{
     Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, SlotId, Source,
@@ -21,6 +22,10 @@ pub(crate) struct ReuseportAcceptor {
     own: SlotId,
     watch: Watch,
     counts: Option<Arc<Counts>>,
+    /// It is never too busy to take more, so it lets those take first what it covers who have less.
+    is_event_loop: bool,
+    /// Since when it does.
+    stands_back_since: Option<Instant>,
     is_closed: bool,
 }
 
@@ -46,7 +51,28 @@ impl ReuseportAcceptor {
             let counts = Arc::clone(counts);
             inherited.meter().on_completed(move || counts.add(Count::Serving, own, -1));
         }
-        Ok(Self { listeners, slots, own, watch, counts, is_closed: false })
+        let is_event_loop = !inherited.runtime().is_one_at_a_time();
+        Ok(Self {
+            listeners,
+            slots,
+            own,
+            watch,
+            counts,
+            is_event_loop,
+            stands_back_since: None,
+            is_closed: false,
+        })
+    }
+
+    /// Who has more than his share leaves what waits in covered slots to others: for so long.
+    fn stands_back(&mut self, covered: &[SlotId]) -> Option<Duration> {
+        let counts = self.counts.as_ref().filter(|_| self.is_event_loop)?;
+        if counts.has_share(self.own, slot_count(&self.slots), covered) {
+            self.stands_back_since = None;
+            return None;
+        }
+        let since = *self.stands_back_since.get_or_insert_with(Instant::now);
+        HEAD_START.checked_sub(since.elapsed()).filter(|left| !left.is_zero())
     }
 }
 
@@ -56,10 +82,14 @@ impl Acceptor for ReuseportAcceptor {
     }
 
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
+        let stands_back = self.stands_back(load.cover);
+        if let Some(left) = stands_back {
+            interest.recheck(left);
+        }
         for (source, slot) in self.slots.iter().enumerate() {
             let sibling = match self.watch {
                 Watch::Own => false,
-                Watch::Uncovered => load.cover.contains(slot),
+                Watch::Uncovered => stands_back.is_none() && load.cover.contains(slot),
                 Watch::Group => in_one_group(*slot, self.own) || load.cover.contains(slot),
                 Watch::All => true,
             };
@@ -91,6 +121,12 @@ impl Acceptor for ReuseportAcceptor {
         self.listeners.close(leaving);
     }
 }
+
+/// How long those with fewer connections may take what waits in a covered slot before anybody does: they may
+/// have no time either.
+///
+/// 20 ms: an event loop that turns takes within one, and who waits there has waited for longer.
+const HEAD_START: Duration = Duration::from_millis(20);
 
 /// How many slots steal from one another.
 ///
@@ -129,9 +165,12 @@ fn try_longest(
 /// The slots that steal from one another with this one.
 fn group_of(slot: SlotId, slots: &[SlotId]) -> Range<u32> {
     let first = slot.0 / GROUP * GROUP;
-    // Slots ascend.
-    let end = slots.last().map_or(0, |last| last.0 + 1);
-    first..end.min(first + GROUP)
+    first..slot_count(slots).min(first + GROUP)
+}
+
+fn slot_count(slots: &[SlotId]) -> u32 {
+    // They ascend.
+    slots.last().map_or(0, |last| last.0 + 1)
 }
 
 /// Whether these two steal from one another.

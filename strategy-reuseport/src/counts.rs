@@ -82,9 +82,36 @@ impl Counts {
         longest_waiting(slots, turn, |slot| self.get(Count::Waiting, slot))
     }
 
+    /// Worker · whether `own` would get some of what waits in the covered slots, if it were shared out so that
+    /// all who serve, of these first slots, had as many connections.
+    pub(crate) fn has_share(&self, own: SlotId, slots: u32, covered: &[SlotId]) -> bool {
+        let covered_by_us = |slot: &SlotId| *slot != own;
+        let waiting = covered.iter().copied().filter(covered_by_us);
+        let waiting = sum(waiting.map(|slot| self.get(Count::Waiting, slot)));
+        let load = |slot| sum([Count::Waiting, Count::Serving].map(|count| self.get(count, slot)));
+        // If nobody is known to wait there is nothing to share out, and somebody may be there all the same.
+        waiting == 0 || {
+            let serving =
+                (0..slots).map(SlotId).filter(|slot| *slot == own || !covered.contains(slot));
+            has_share(load(own), serving.map(load), waiting)
+        }
+    }
+
     fn word(&self, count: Count, slot: SlotId) -> Option<&AtomicU64> {
         self.0.get((slot.index() + 1) * LINE as usize + count as usize)
     }
+}
+
+/// Whatever was written there.
+fn sum(counts: impl IntoIterator<Item = i64>) -> i64 {
+    counts.into_iter().fold(0, |sum, count| sum.saturating_add(count.max(0)))
+}
+
+/// Whether one with this load is below the mean of all loads, its own among them, with what waits.
+fn has_share(own: i64, all: impl Iterator<Item = i64>, waiting: i64) -> bool {
+    let (count, total) =
+        all.fold((0_i64, waiting), |(count, total), load| (count + 1, total.saturating_add(load)));
+    own.saturating_mul(count) < total
 }
 
 /// The first in turn of the slots where most wait.
@@ -163,6 +190,27 @@ mod tests {
     }
 
     proptest! {
+        /// Somebody has a share as long as anybody waits, and nobody gets above the mean by it.
+        #[test]
+        fn who_takes_is_below_the_mean_and_all_is_taken(
+            before in prop::collection::vec(0..50_i64, 1..17),
+            waiting in 0..200_i64,
+            picks in prop::collection::vec(0..17_usize, 200),
+        ) {
+            let mut loads = before.clone();
+            for (left, pick) in (1..=waiting).rev().zip(picks) {
+                let share = |&slot: &usize| has_share(loads[slot], loads.iter().copied(), left);
+                let sharers: Vec<_> = (0..loads.len()).filter(share).collect();
+                prop_assert!(!sharers.is_empty(), "{loads:?}, {left} left");
+                loads[sharers[pick % sharers.len()]] += 1;
+            }
+            let count = i64::try_from(loads.len()).unwrap();
+            let mean = (before.iter().sum::<i64>() + waiting + count - 1) / count;
+            for (load, before) in loads.into_iter().zip(before) {
+                prop_assert!(load == before || load <= mean, "{load} from {before}, mean {mean}");
+            }
+        }
+
         #[test]
         fn the_longest_wait_first_is_first_come_first_served(
             slots in 2..17_usize,

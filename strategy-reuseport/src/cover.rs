@@ -50,6 +50,12 @@ impl Seats {
         self.slots_where(|seats| seats.iter().any(|seat| !seat.avoided))
     }
 
+    /// The workers that serve a slot.
+    pub(crate) fn on(&self, slot: SlotId) -> impl Iterator<Item = WorkerId> {
+        let seats = self.slots.get(slot.index()).into_iter().flatten();
+        seats.filter(|seat| !seat.avoided).map(|seat| seat.worker)
+    }
+
     fn slots_where(&self, holds: impl Fn(&[Seat]) -> bool) -> Vec<SlotId> {
         let slots = (0..).map(SlotId).zip(&self.slots);
         slots.filter(|(_, seats)| holds(seats)).map(|(slot, _)| slot).collect()

@@ -31,6 +31,10 @@
 //! tells all others to watch that listener too, until there is one again. So what is queued there is
 //! neither reset nor left waiting.
 //!
+//! On event loops siblings cover for one that is *late*, too: somebody is in its queue and it does not turn,
+//! because a handler keeps it busy. The supervisor looks ten times a second; so who waits there waits for
+//! 0.1 to 0.2 s, or until that loop turns, if that is sooner.
+//!
 //! Two variants place connections by load: in place of the hash, an eBPF program chooses the slot.
 //!
 //! ```text
@@ -45,7 +49,7 @@
 //!
 //! | variant | runtime | steered by | who takes what waits | Linux | privilege |
 //! |---|---|---|---|---|---|
-//! | [`hash`](Reuseport::hash) | blocking, threads, tokio | the kernel's hash | its worker; siblings, while it has none | 3.9 (exclusive wake-ups 4.5) | none |
+//! | [`hash`](Reuseport::hash) | blocking, threads, tokio | the kernel's hash | its worker; siblings, while it has none, or its event loop is late | 3.9 (exclusive wake-ups 4.5) | none |
 //! | [`random`](Reuseport::random), [`cpu`](Reuseport::cpu) | the same | classic BPF | as `hash` | 4.6 | none |
 //! | [`steered`](Reuseport::steered) | the same | classic BPF, over who serves now | as `hash` | 4.6 | none |
 //! | [`steal`](Reuseport::steal) | blocking, threads | the kernel's hash | any free worker | 4.5 | none |
@@ -82,8 +86,12 @@
 //!
 //! * `least` and `balanced` choose when the handshake *begins*. `balanced` does not depend on that: whoever is
 //!   free takes what waits. `least` alone goes by what was true a round trip ago.
-//! * An event loop does not steal: it is never too busy to accept, so whoever wakes first would take
-//!   everybody's connections, and the counts would follow instead of lead.
+//! * An event loop steals only from one that is late: it is never too busy to accept, so whoever wakes first
+//!   would take everybody's connections, and the counts would follow instead of lead. With counts (`least`,
+//!   `balanced`) who has more connections than the mean lets others go first. Where all are behind nobody
+//!   is late. What a loop had accepted before it was busy waits with it.
+//! * On event loops the supervisor looks at all queues every 100 ms while there is any connection, and
+//!   at nothing while there is none. A loop that is kept busy without having a connection shows within 1.2 s.
 //! * What the counts say is a hint: every worker can write them. One that lies draws connections to
 //!   itself or to others; it cannot open a closed gate or take a connection out of a queue that it
 //!   does not hold.
@@ -98,6 +106,8 @@ mod acceptor;
 mod counts;
 mod cover;
 mod drift;
+mod late;
+mod looks;
 mod steering;
 mod sys;
 
@@ -114,6 +124,8 @@ use nix::libc;
 use crate::acceptor::ReuseportAcceptor;
 use crate::counts::Counts;
 use crate::cover::Seats;
+use crate::late::{Late, Loop};
+use crate::looks::{Looks, Sight};
 use crate::steering::{Idle, Steered, Steering};
 
 /// Each slot has a listener of its own; the kernel chooses among them.
@@ -123,6 +135,10 @@ pub struct Reuseport {
     /// In the supervisor: what it came to.
     taken: Way,
     seats: Seats,
+    /// Where there is anything to look after.
+    looks: Option<Looks>,
+    /// Whose event loop is late; nobody's where workers serve one at a time.
+    late: Late,
     steered: Steered,
     remarks: Vec<String>,
 }
@@ -185,7 +201,7 @@ impl Reuseport {
     /// The hash is the one that the device, or RPS, has noted in the packet; where neither does, the slot is
     /// drawn at random.
     ///
-    /// The program is replaced whenever a worker comes or goes, which moves clients between slots.
+    /// The program is replaced whenever a worker comes, goes or is late, which moves clients between slots.
     #[must_use]
     pub fn steered() -> Self {
         Self::new(Steering::Serving, Watch::Uncovered)
@@ -226,13 +242,35 @@ impl Reuseport {
             wanted: way,
             taken: way,
             seats: Seats::default(),
+            looks: None,
+            late: Late::default(),
             steered: Steered::new(Steering::Hash),
             remarks: Vec::new(),
         }
     }
 
     fn steer(&mut self) -> io::Result<()> {
-        self.steered.to(self.seats.serving())
+        let mut slots = self.seats.serving();
+        slots.retain(|slot| self.late.slots().all(|late| late != *slot));
+        self.steered.to(slots)
+    }
+
+    /// Looks whose event loop is late: nothing goes there, and siblings take what waits.
+    fn look_for_late(&mut self, looks: &Looks, seen: &[Sight]) {
+        let slots = (0..).map(SlotId).zip(seen);
+        let loops = slots.map(|(slot, sight)| Loop {
+            waits: sight.queued > 0,
+            turns: self.seats.on(slot).map(|worker| looks.turns(worker)).reduce(u64::wrapping_add),
+        });
+        let loops: Vec<_> = loops.collect();
+        if !self.late.look(&loops) {
+            return;
+        }
+        tracing::debug!(slots = ?self.late.slots().collect::<Vec<_>>(), "event loops that are late");
+        if let Err(error) = self.steer() {
+            // As before, only that siblings take more of it.
+            tracing::warn!(%error, "cannot steer away from event loops that are late");
+        }
     }
 }
 
@@ -252,6 +290,17 @@ impl Way {
             }
             _ => self,
         }
+    }
+
+    /// Whether siblings take over from an event loop that is late. One that serves one at a time is late as
+    /// soon as it serves.
+    fn relieves(self, runtime: RuntimeKind) -> bool {
+        !runtime.is_one_at_a_time() && self.watch != Watch::Own
+    }
+
+    /// Whether the supervisor looks at queues.
+    fn looks(self, runtime: RuntimeKind) -> bool {
+        matches!(self.steering, Steering::Least(_)) || self.relieves(runtime)
     }
 }
 
@@ -291,16 +340,17 @@ impl Strategy for Reuseport {
             )));
         }
         // Every worker holds every slot's listeners, so that it can cover any of them; twice, as inherited
-        // until it is open, and as watched. The supervisor holds one of each group for its steering; if
-        // it counts, all of them, whose queues it looks at, and while it loads the program its maps.
+        // until it is open, and as watched. The supervisor holds one of each group for its steering, all of
+        // them if it looks at their queues, and if it counts, while it loads the program, its maps.
         let addresses = plan.listeners.len() as u64;
         let listeners = addresses * u64::from(plan.slots);
         let (steering, counting) = match self.wanted.steering {
-            Steering::Least(_) => (listeners + addresses + 3, 2),
+            Steering::Least(_) => (addresses + 3, 2),
             _ => (addresses, 0),
         };
+        let looks = if self.wanted.looks(plan.runtime) { listeners } else { 0 };
         Ok(Needs {
-            supervisor_descriptors: listeners + steering,
+            supervisor_descriptors: listeners + looks + steering,
             worker_descriptors: 2 * listeners + counting,
             ..Needs::default()
         })
@@ -326,7 +376,14 @@ impl Strategy for Reuseport {
                 self.steered.prepare(self.taken.steering, &groups)
             }
             result => result,
+        }?;
+        // With a single slot there is nobody to take over, and nothing to steer.
+        if slots >= 2 && self.taken.looks(runtime) {
+            let relieves = self.taken.relieves(runtime);
+            self.looks = Some(Looks::new(&groups, relieves)?);
+            self.late = Late::new(if relieves { slots as usize } else { 0 });
         }
+        Ok(())
     }
 
     fn provision(&mut self, setup: &mut Setup<'_>, worker: WorkerId) -> io::Result<Inherit> {
@@ -338,9 +395,9 @@ impl Strategy for Reuseport {
         }
         if let Some(loads) = self.steered.loads() {
             inherit.add(COUNTS, loads.map())?;
-            if let Some(view) = setup.view() {
-                loads.begin(worker, view);
-            }
+        }
+        if let (Some(looks), Some(view)) = (&mut self.looks, setup.view()) {
+            looks.begin(worker, view);
         }
         Ok(inherit)
     }
@@ -372,8 +429,9 @@ impl Strategy for Reuseport {
 
     fn release(&mut self, worker: WorkerId) {
         self.seats.remove(worker);
-        if let Some(loads) = self.steered.loads() {
-            loads.end(worker);
+        let view = self.looks.as_mut().and_then(|looks| looks.end(worker));
+        if let (Some(loads), Some(view)) = (self.steered.loads(), view) {
+            loads.end(worker, &view);
         }
         if let Err(error) = self.steer() {
             // The program of before goes on, and the slot is covered: nothing is lost by it.
@@ -383,14 +441,31 @@ impl Strategy for Reuseport {
 
     fn uncovered(&self) -> Vec<SlotId> {
         match self.taken.watch {
-            Watch::Uncovered | Watch::Group => self.seats.uncovered(),
+            Watch::Uncovered | Watch::Group => {
+                let mut slots = self.seats.uncovered();
+                slots.extend(self.late.slots());
+                slots
+            }
             // Nobody would look, or everybody looks anyway.
             Watch::Own | Watch::All => Vec::new(),
         }
     }
 
     fn upkeep(&mut self, _pokes: &mut Vec<WorkerId>) -> Option<Duration> {
-        Some(self.steered.loads()?.look(Instant::now()))
+        let mut looks = self.looks.take()?;
+        let now = Instant::now();
+        let wait = looks.early(now).unwrap_or_else(|| {
+            let seen = looks.look();
+            let mut quiet = seen.iter().all(|&sight| sight == Sight::default());
+            if let Some(loads) = self.steered.loads() {
+                quiet &= loads.correct(&seen);
+            }
+            self.look_for_late(&looks, &seen);
+            quiet &= self.late.slots().next().is_none();
+            looks.again(now, quiet)
+        });
+        self.looks = Some(looks);
+        Some(wait)
     }
 
     fn remarks(&self) -> Vec<String> {
@@ -494,5 +569,19 @@ mod tests {
     fn event_loops_do_not_steal() {
         let way = Reuseport::balanced().wanted.on(RuntimeKind::Tokio, true);
         assert_eq!(way, Reuseport::least().wanted);
+    }
+
+    #[test]
+    fn event_loops_that_are_late_are_relieved_and_nobody_else() {
+        use Reuseport as R;
+        for make in [R::hash, R::random, R::cpu, R::steered, R::least, R::balanced] {
+            let way = make().wanted;
+            for may_load in [true, false] {
+                assert!(way.on(RuntimeKind::Tokio, may_load).relieves(RuntimeKind::Tokio));
+                assert!(!way.on(RuntimeKind::Blocking, may_load).relieves(RuntimeKind::Blocking));
+            }
+            assert!(way.looks(RuntimeKind::Tokio));
+        }
+        assert!(!R::hash_bare().wanted.looks(RuntimeKind::Tokio));
     }
 }

@@ -401,11 +401,12 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// The strategy's own timer.
+    /// The strategy's own timer. What is to be covered may have changed by it, and by what came before.
     fn look_after(&mut self) {
         let mut pokes = Vec::new();
         let after = self.job.strategy.upkeep(&mut pokes);
         self.upkeep_at = after.and_then(|after| Instant::now().checked_add(after));
+        self.tell_cover();
         for process in pokes.iter().filter_map(|worker| self.processes.get(worker)) {
             process.poke();
         }
@@ -720,7 +721,6 @@ impl<'a> Supervisor<'a> {
     /// What has to be told to all workers after a turn of the loop.
     fn settle(&mut self) {
         if std::mem::take(&mut self.cover_is_stale) {
-            self.tell_cover();
             self.look_after();
         }
         if std::mem::take(&mut self.poke_is_due) {

@@ -204,6 +204,7 @@ where
             Wait::Not => lane.wait(Wait::Not)?,
             _ => idle(&watched, wait, &mut lane, &ended).await?,
         };
+        meter.board().beat();
         let turn = lane.turn(event)?;
         // A private channel may end before the control channel says why: that is to leave, too.
         if lane.is_draining() || matches!(turn, Turn::Drained) {

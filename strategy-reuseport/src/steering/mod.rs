@@ -1,17 +1,16 @@
 //! Who chooses the slot of a connection.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
 
-use forkherd_core::{SlotId, View, WorkerId, queue_len};
+use forkherd_core::{SlotId, View, WorkerId};
 
 use self::classic::Program;
 pub(crate) use self::ebpf::Idle;
 use self::ebpf::Least;
 use crate::counts::Count;
 use crate::drift::Drift;
+use crate::looks::Sight;
 
 mod classic;
 mod ebpf;
@@ -105,32 +104,17 @@ impl Steered {
 #[derive(Debug)]
 pub(crate) struct Loads {
     least: Least,
-    /// Per slot its listeners, whose queues are part of its load.
-    queues: Vec<Vec<OwnedFd>>,
-    workers: BTreeMap<WorkerId, View>,
+    slots: usize,
     waiting: Drift,
     serving: Drift,
-    next_look: Option<Instant>,
 }
 
 impl Loads {
-    /// How often counts are compared with the truth while there is anything to count.
-    ///
-    /// 100 ms: three looks agree within 0.3 s, and a look at 128 slots costs 60 µs.
-    const LOOK: Duration = Duration::from_millis(100);
-    /// And while there is nothing.
-    const SELDOM: Duration = Duration::from_secs(1);
-
     fn new<F: AsFd>(groups: &[Vec<F>], idle: Idle) -> io::Result<Self> {
         let least = Least::attach(groups, idle)?;
         let slots = groups.iter().map(Vec::len).max().unwrap_or(0);
-        let queue_of = |slot: usize| {
-            let listeners = groups.iter().filter_map(|group| group.get(slot));
-            listeners.map(|listener| listener.as_fd().try_clone_to_owned()).collect()
-        };
-        let queues = (0..slots).map(queue_of).collect::<io::Result<Vec<Vec<OwnedFd>>>>()?;
         let (waiting, serving) = (Drift::new(slots), Drift::new(slots));
-        Ok(Self { least, queues, workers: BTreeMap::new(), waiting, serving, next_look: None })
+        Ok(Self { least, slots, waiting, serving })
     }
 
     /// What workers inherit, to count in.
@@ -139,60 +123,37 @@ impl Loads {
     }
 
     fn open_only(&self, open: &[SlotId]) {
-        for slot in (0..).map(SlotId).take(self.queues.len()) {
+        for slot in (0..).map(SlotId).take(self.slots) {
             self.least.open(slot, open.contains(&slot));
         }
     }
 
-    pub(crate) fn begin(&mut self, worker: WorkerId, view: View) {
-        self.workers.insert(worker, view);
+    /// A worker is gone, and with it what it served.
+    pub(crate) fn end(&mut self, worker: WorkerId, view: &View) {
+        // What it took without counting shows as drift.
+        let lost = i64::try_from(view.in_service()).unwrap_or(0);
+        self.least.counts.add(Count::Serving, worker.slot, -lost);
     }
 
-    /// It is gone, and with it what it served.
-    pub(crate) fn end(&mut self, worker: WorkerId) {
-        if let Some(view) = self.workers.remove(&worker) {
-            // What it took without counting shows as drift.
-            let lost = i64::try_from(view.in_service()).unwrap_or(0);
-            self.least.counts.add(Count::Serving, worker.slot, -lost);
-        }
-    }
-
-    /// Compares counts with the truth, if it is time, and says when it will be again.
-    pub(crate) fn look(&mut self, now: Instant) -> Duration {
-        if let Some(wait) = self.next_look.and_then(|next| next.checked_duration_since(now))
-            && !wait.is_zero()
-        {
-            return wait;
-        }
-        let mut in_service = vec![0_i64; self.queues.len()];
-        for (worker, view) in &self.workers {
-            if let Some(sum) = in_service.get_mut(worker.slot.index()) {
-                // A worker writes this, so it may be anything.
-                *sum += i64::from(u32::try_from(view.in_service()).unwrap_or(u32::MAX));
-            }
-        }
+    /// Compares counts with the truth, and corrects them; true if nothing is counted.
+    pub(crate) fn correct(&mut self, truth: &[Sight]) -> bool {
         let mut quiet = true;
         let counts = &self.least.counts;
-        for ((index, queues), in_service) in self.queues.iter().enumerate().zip(in_service) {
-            let queued = queues.iter().map(|queue| i64::from(queue_len(queue).unwrap_or(0))).sum();
+        for (slot, sight) in (0..).map(SlotId).zip(truth) {
             let both = [
-                (Count::Waiting, queued, &mut self.waiting),
-                (Count::Serving, in_service, &mut self.serving),
+                (Count::Waiting, sight.queued, &mut self.waiting),
+                (Count::Serving, sight.in_service, &mut self.serving),
             ];
             for (count, truth, drift) in both {
-                // Slots are few: see `SLOTS_LIMIT`.
-                let slot = SlotId(u32::try_from(index).unwrap_or(u32::MAX));
                 let counted = counts.get(count, slot);
-                let correction = drift.correction(index, counted.saturating_sub(truth));
+                let correction = drift.correction(slot.index(), counted.saturating_sub(truth));
                 if correction != 0 {
                     counts.add(count, slot, correction);
                 }
-                quiet &= counted == 0 && truth == 0;
+                quiet &= counted == 0;
             }
         }
-        let wait = if quiet { Self::SELDOM } else { Self::LOOK };
-        self.next_look = Some(now + wait);
-        wait
+        quiet
     }
 }
 
@@ -218,22 +179,28 @@ fn group(members: usize) -> (Vec<socket2::Socket>, std::net::SocketAddr) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use forkherd_core::conformance::Alone;
+    use forkherd_core::queue_len;
     use nix::libc;
     use socket2::{Domain, SockAddr, Socket, Type};
 
     use super::*;
+    use crate::looks::Looks;
 
     /// Slots of a stage.
     const SLOTS: usize = 2;
 
     /// A steered group whose slots are all open; `None`, said aloud, where this machine does not let us.
-    fn stage() -> Option<(Vec<Socket>, SockAddr, Loads)> {
+    fn stage() -> Option<(Vec<Socket>, SockAddr, Loads, Looks)> {
         let (sockets, address) = group(SLOTS);
-        match Loads::new(&[sockets.iter().collect::<Vec<_>>()], Idle::InTurn) {
+        let groups = [sockets.iter().collect::<Vec<_>>()];
+        match Loads::new(&groups, Idle::InTurn) {
             Ok(loads) => {
                 loads.open_only(&[SlotId(0), SlotId(1)]);
-                Some((sockets, address.into(), loads))
+                let looks = Looks::new(&groups, false).unwrap();
+                Some((sockets, address.into(), loads, looks))
             }
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 eprintln!("skipped: no right to load eBPF programs ({error})");
@@ -263,22 +230,20 @@ mod tests {
     }
 
     /// As often as it takes to call a difference drift.
-    fn look(loads: &mut Loads) {
-        let now = Instant::now();
-        for look in 0..3 {
-            loads.next_look = None;
-            loads.look(now + look * Loads::LOOK);
+    fn look(loads: &mut Loads, looks: &Looks) {
+        for _ in 0..3 {
+            loads.correct(&looks.look());
         }
     }
 
     #[test]
     fn what_was_counted_and_does_not_wait_is_found_by_the_length_of_the_queue() {
-        let Some((sockets, address, mut loads)) = stage() else { return };
+        let Some((sockets, address, mut loads, looks)) = stage() else { return };
         let clients: Vec<_> = (0..10).map(|_| connect(&address, true)).collect();
         assert_eq!(waiting(&sockets, &loads), ([5, 5], [5, 5]));
         // Reset while they wait: they do, until somebody accepts them.
         drop(clients);
-        look(&mut loads);
+        look(&mut loads, &looks);
         assert_eq!(waiting(&sockets, &loads), ([5, 5], [5, 5]), "nothing was wrong");
 
         // A full queue takes no more, but the program has chosen it.
@@ -291,31 +256,31 @@ mod tests {
         }
         // Before they try again, and are counted again.
         drop(late);
-        look(&mut loads);
+        look(&mut loads, &looks);
         assert_eq!(waiting(&sockets, &loads), ([5, 5], [5, 5]), "after a full queue");
 
         // A worker takes one and dies before it counts.
         sockets[1].accept().unwrap();
-        look(&mut loads);
+        look(&mut loads, &looks);
         assert_eq!(waiting(&sockets, &loads), ([5, 4], [5, 4]), "after a death");
     }
 
     #[test]
     fn what_a_worker_serves_is_what_its_board_says_and_nothing_when_it_is_gone() {
-        let Some((_sockets, _address, mut loads)) = stage() else { return };
+        let Some((_sockets, _address, mut loads, mut looks)) = stage() else { return };
         let worker = WorkerId { slot: SlotId(1), generation: 0 };
         let alone = Alone::new(worker).unwrap();
-        loads.begin(worker, alone.view.clone());
+        looks.begin(worker, alone.view.clone());
         let _served: Vec<_> = (0..3).map(|_| alone.take().unwrap()).collect();
         let serving = |loads: &Loads| loads.least.counts.get(Count::Serving, worker.slot);
         // Two were counted, and one it had no time to count.
         loads.least.counts.add(Count::Serving, worker.slot, 2);
-        look(&mut loads);
+        look(&mut loads, &looks);
         assert_eq!(serving(&loads), 3);
-        loads.end(worker);
+        loads.end(worker, &looks.end(worker).unwrap());
         assert_eq!(serving(&loads), 0);
         // It is not looked at any more.
-        look(&mut loads);
+        look(&mut loads, &looks);
         assert_eq!(serving(&loads), 0);
     }
 }

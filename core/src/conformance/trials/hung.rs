@@ -45,8 +45,8 @@ pub(super) fn blocking_sleep(stage: &Stage) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// An event loop is busy, and nobody calls it hung yet: what workers share is served by others at once,
-/// also when these have more connections than the busy one.
+/// An event loop is busy, and nobody calls it hung yet: all others are served while it is, also by those who
+/// have more connections than the busy one.
 pub(super) fn busy_loop(stage: &Stage) -> Outcome {
     const KEPT: usize = 40;
     let mut herd =

@@ -35,7 +35,7 @@ enum Runs {
     OnTokio,
     OneAtATime,
     OnThreads,
-    /// Where event loops share one queue.
+    /// Where what waits for an event loop can be taken by another: not from its own channel.
     SharedOnTokio,
     /// Where connections travel as descriptors, on one lane.
     InChannels,
@@ -50,8 +50,8 @@ impl Case {
             Runs::OneAtATime => runtime.is_one_at_a_time(),
             Runs::OnThreads => runtime.lanes() > 1,
             Runs::SharedOnTokio => {
-                let shared = matches!(queue, Queue::Shared | Queue::SharedChannel { .. });
-                runtime == RuntimeKind::Tokio && shared
+                let private = matches!(queue, Queue::Channel { .. });
+                runtime == RuntimeKind::Tokio && !private
             }
             Runs::InChannels => runtime.lanes() == 1 && queue.is_of_channels(),
         }
