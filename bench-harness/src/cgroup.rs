@@ -1,7 +1,15 @@
 //! What cgroups allow this process, version 1 or 2: the least of its group's and all groups above.
+//!
+//! A file that is not there is no limit: the top has none, and a controller may be off. One that is there and
+//! cannot be read is an error, and so is a hierarchy that is mounted nowhere: the limits are then not known.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::kernel;
 
 /// Where the hierarchies are mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -19,55 +27,62 @@ impl Cgroups {
     ///
     /// # Errors
     /// `/proc` cannot be read.
-    pub fn of_this_process() -> std::io::Result<Self> {
-        let groups = fs::read_to_string("/proc/self/cgroup")?;
-        Ok(Self { mount: MOUNT.into(), groups })
+    pub fn of_this_process() -> anyhow::Result<Self> {
+        Ok(Self { mount: MOUNT.into(), groups: kernel::text("/proc/self/cgroup")? })
     }
 
-    /// Processors' worth of time: `cpu.max`, or quota over period.
-    #[must_use]
-    pub fn processors(&self) -> Option<f64> {
-        let version_2 = self.texts("cpu", "cpu.max");
-        let quotas = self.texts("cpu", "cpu.cfs_quota_us");
-        let periods = self.texts("cpu", "cpu.cfs_period_us");
-        let version_1 =
-            quotas.iter().zip(&periods).map(|(quota, period)| format!("{quota} {period}"));
-        let all = version_2.into_iter().chain(version_1);
-        all.filter_map(|text| share(&text)).min_by(f64::total_cmp)
+    /// Processors' worth of time, if that is limited: `cpu.max`, or quota over period.
+    ///
+    /// # Errors
+    /// It cannot be known.
+    pub fn processors(&self) -> anyhow::Result<Option<f64>> {
+        let mut shares = Vec::new();
+        for folder in self.folders("cpu")? {
+            shares.extend(text(&folder, "cpu.max")?.and_then(|text| share(&text)));
+            let quota = text(&folder, "cpu.cfs_quota_us")?;
+            let period = text(&folder, "cpu.cfs_period_us")?;
+            let both = quota.zip(period).map(|(quota, period)| format!("{quota} {period}"));
+            shares.extend(both.and_then(|text| share(&text)));
+        }
+        Ok(shares.into_iter().min_by(f64::total_cmp))
     }
 
-    /// Bytes of memory: `memory.max`, or `memory.limit_in_bytes`.
-    #[must_use]
-    pub fn memory(&self) -> Option<u64> {
-        self.least("memory", &["memory.max", "memory.limit_in_bytes"])
+    /// Bytes of memory, if that is limited: `memory.max`, or `memory.limit_in_bytes`.
+    ///
+    /// # Errors
+    /// It cannot be known.
+    pub fn memory(&self) -> anyhow::Result<Option<u64>> {
+        let mut limits = Vec::new();
+        for folder in self.folders("memory")? {
+            for file in ["memory.max", "memory.limit_in_bytes"] {
+                limits.extend(number(&folder, file)?.filter(|&limit| limit < UNLIMITED));
+            }
+        }
+        Ok(limits.into_iter().min())
     }
 
-    /// Processes and threads, and how many there are in the nearest group that limits them.
-    #[must_use]
-    pub fn processes(&self) -> Option<(u64, u64)> {
-        let limit = self.least("pids", &["pids.max"])?;
-        let now = self.texts("pids", "pids.current");
-        // Only a group that limits has one; the count of a wider one is no smaller.
-        let now = now.iter().filter_map(|text| text.trim().parse().ok()).min()?;
-        Some((limit, now))
+    /// Processes and threads, if they are limited, and how many there are: those of the group that has the
+    /// least room.
+    ///
+    /// # Errors
+    /// It cannot be known.
+    pub fn processes(&self) -> anyhow::Result<Option<(u64, u64)>> {
+        let mut limits = Vec::new();
+        for folder in self.folders("pids")? {
+            let Some(limit) = number(&folder, "pids.max")? else { continue };
+            let now = number(&folder, "pids.current")?;
+            limits.push((
+                limit,
+                now.with_context(|| format!("{}: no pids.current", folder.display()))?,
+            ));
+        }
+        // There may be more than allowed: a limit that is lowered ends nobody.
+        Ok(limits.into_iter().min_by_key(|&(limit, now)| limit.saturating_sub(now)))
     }
 
-    /// The least number that any of `files` holds; `max`, and what version 1 says for it, is no limit.
-    fn least(&self, controller: &str, files: &[&str]) -> Option<u64> {
-        let texts = files.iter().flat_map(|file| self.texts(controller, file));
-        let numbers = texts.filter_map(|text| text.trim().parse::<u64>().ok());
-        numbers.filter(|&number| number < UNLIMITED).min()
-    }
-
-    /// The texts of a file in this process's group and all above, the nearest first.
-    fn texts(&self, controller: &str, file: &str) -> Vec<String> {
-        let folders = self.folders(controller).into_iter();
-        folders.filter_map(|folder| fs::read_to_string(folder.join(file)).ok()).collect()
-    }
-
-    /// The folders of this process's group and all above. In a container the path may be that of the
-    /// host, and is not there; the mount's top always is.
-    fn folders(&self, controller: &str) -> Vec<PathBuf> {
+    /// The folders of this process's group and all above, the nearest first. In a container the path may be
+    /// that of the host, and is not there; the mount's top always is.
+    fn folders(&self, controller: &str) -> anyhow::Result<Vec<PathBuf>> {
         let mut folders = Vec::new();
         for line in self.groups.lines() {
             let mut parts = line.splitn(3, ':').skip(1);
@@ -79,13 +94,31 @@ impl Cgroups {
             } else {
                 continue;
             };
+            if !top.is_dir() {
+                bail!("{} cannot be read: nothing is mounted there", top.display());
+            }
             let own = top.join(path.trim_start_matches('/'));
             folders.extend(
                 own.ancestors().take_while(|one| one.starts_with(&top)).map(Path::to_owned),
             );
         }
-        folders
+        Ok(folders)
     }
+}
+
+/// What a file of a group holds, if there is one.
+fn text(folder: &Path, file: &str) -> anyhow::Result<Option<String>> {
+    let path = folder.join(file);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
+/// The number in a file of a group, if there is one; `max` is none.
+fn number(folder: &Path, file: &str) -> anyhow::Result<Option<u64>> {
+    Ok(text(folder, file)?.and_then(|text| text.trim().parse().ok()))
 }
 
 /// Version 1 says about 2⁶³ where there is no limit.
@@ -123,9 +156,47 @@ mod tests {
             ("a/b/pids.current", "7\n"),
         ];
         let seen = groups(mount.path(), "0::/a/b\n", &files);
-        assert_eq!(seen.processors(), Some(1.5));
-        assert_eq!(seen.memory(), Some(1 << 20));
-        assert_eq!(seen.processes(), Some((100, 7)));
+        assert_eq!(seen.processors().unwrap(), Some(1.5));
+        assert_eq!(seen.memory().unwrap(), Some(1 << 20));
+        assert_eq!(seen.processes().unwrap(), Some((100, 7)));
+    }
+
+    #[test]
+    fn the_group_with_the_least_room_counts_with_its_own_processes() {
+        let mount = tempfile::tempdir().unwrap();
+        let files = [
+            ("a/pids.max", "100\n"),
+            ("a/pids.current", "95\n"),
+            ("a/b/pids.max", "50\n"),
+            ("a/b/pids.current", "5\n"),
+            ("a/b/c/pids.max", "max\n"),
+            ("a/b/c/pids.current", "3\n"),
+        ];
+        let seen = groups(mount.path(), "0::/a/b/c\n", &files);
+        assert_eq!(seen.processes().unwrap(), Some((100, 95)));
+        let lowered = [("a/b/pids.current", "60\n")];
+        let seen = groups(mount.path(), "0::/a/b/c\n", &lowered);
+        assert_eq!(seen.processes().unwrap(), Some((50, 60)));
+    }
+
+    #[test]
+    fn what_is_there_and_cannot_be_read_is_not_unlimited() {
+        let mount = tempfile::tempdir().unwrap();
+        // A folder of that name can be read by nobody, not even root.
+        let files = ["cpu.max", "memory.max", "pids.max"].map(|file| format!("a/{file}/x"));
+        let files = files.each_ref().map(|file| (&**file, ""));
+        let seen = groups(mount.path(), "0::/a\n", &files);
+        let errors = [
+            seen.processors().unwrap_err(),
+            seen.memory().unwrap_err(),
+            seen.processes().unwrap_err(),
+        ];
+        for (error, file) in errors.iter().zip(["cpu.max", "memory.max", "pids.max"]) {
+            assert!(error.to_string().ends_with(&format!("a/{file} cannot be read")), "{error}");
+        }
+        let nowhere = groups(&mount.path().join("nowhere"), "0::/\n", &[]);
+        let error = nowhere.memory().unwrap_err().to_string();
+        assert!(error.ends_with("nowhere cannot be read: nothing is mounted there"), "{error}");
     }
 
     #[test]
@@ -140,15 +211,16 @@ mod tests {
         ];
         let text = "4:memory:/not/there\n3:cpu,cpuacct:/x\n1:name=systemd:/\n";
         let seen = groups(mount.path(), text, &files);
-        assert_eq!(seen.processors(), Some(0.5));
-        assert_eq!((seen.memory(), seen.processes()), (None, None));
+        assert_eq!(seen.processors().unwrap(), Some(0.5));
+        assert_eq!((seen.memory().unwrap(), seen.processes().unwrap()), (None, None));
     }
 
     #[test]
     fn without_limits_there_are_none() {
         let mount = tempfile::tempdir().unwrap();
         let seen = groups(mount.path(), "0::/\n", &[]);
-        assert_eq!((seen.processors(), seen.memory(), seen.processes()), (None, None, None));
+        let (processors, memory) = (seen.processors().unwrap(), seen.memory().unwrap());
+        assert_eq!((processors, memory, seen.processes().unwrap()), (None, None, None));
         assert!(Cgroups::of_this_process().is_ok());
     }
 }

@@ -30,7 +30,10 @@ pub fn all(facts: &Facts) -> Vec<Finding> {
         kernel, backlog, migration, files, ports, processors, load, memory, processes, bpf,
         tracing, listeners,
     ];
-    checks.iter().filter_map(|check| check(facts)).chain(unread(facts)).collect()
+    // What was read in part may be a warning, but is no good news.
+    let is_told =
+        |finding: &Finding| finding.level != Level::Ok || !facts.unread.contains_key(finding.check);
+    checks.iter().filter_map(|check| check(facts)).filter(is_told).chain(unread(facts)).collect()
 }
 
 fn ok(check: &'static str, seen: impl Into<String>) -> Option<Finding> {
@@ -508,5 +511,13 @@ mod tests {
         let backlog: Vec<_> = findings.iter().filter(|one| one.check == "backlog").collect();
         assert_eq!(backlog.len(), 1);
         assert_eq!(backlog[0].level, Level::Unknown);
+        let levels = |facts: &Facts| {
+            let of = all(facts).into_iter().filter(|one| one.check == "processors");
+            of.map(|one| one.level).collect::<Vec<_>>()
+        };
+        facts.unread.insert("processors", "/proc/self/cgroup cannot be read".to_owned());
+        assert_eq!(levels(&facts), [Level::Unknown]);
+        facts.processors = Some((1, 1));
+        assert_eq!(levels(&facts), [Level::Warn, Level::Unknown]);
     }
 }

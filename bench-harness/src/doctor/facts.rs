@@ -22,13 +22,13 @@ pub struct Facts {
     pub files: Option<(u64, u64)>,
     /// Processors that are there, and those this process may run on.
     pub processors: Option<(u32, u32)>,
-    /// Processors' worth of time that cgroups allow.
+    /// Processors' worth of time that cgroups allow; absent where they allow all there is.
     pub quota: Option<f64>,
     /// Processes that wanted to run, mean over a minute.
     pub load: Option<f64>,
-    /// Bytes of memory that cgroups allow.
+    /// Bytes of memory that cgroups allow, likewise.
     pub memory: Option<u64>,
-    /// Processes and threads that cgroups allow, and those there are.
+    /// Processes and threads that cgroups allow, and those there are, in the group with the least room.
     pub pids: Option<(u64, u64)>,
     /// The capabilities in effect, by bit.
     pub capabilities: Option<u64>,

@@ -34,11 +34,7 @@ pub fn at_this_machine(workers: u32, listen: Option<SocketAddr>) -> Facts {
     facts.processors = processors.map(count).zip(mine.map(count));
     let paranoid = look.at("tracing", kernel::sysctl("kernel.perf_event_paranoid"));
     facts.paranoid = paranoid.and_then(|text| number(&text));
-    if let Some(groups) = look.at("memory", Cgroups::of_this_process().map_err(Into::into)) {
-        facts.quota = groups.processors();
-        facts.memory = groups.memory();
-        facts.pids = groups.processes();
-    }
+    limits(&mut facts, &mut look, Cgroups::of_this_process);
     facts.files = look.at("open files", kernel::open_files().map_err(Into::into));
     if let Some(name) = look.at("kernel", uname().map_err(Into::into)) {
         facts.release = name.release().to_string_lossy().into_owned();
@@ -65,6 +61,13 @@ impl Look {
     fn at<T>(&mut self, check: &'static str, seen: anyhow::Result<T>) -> Option<T> {
         seen.map_err(|error| self.unread.insert(check, format!("{error:#}"))).ok()
     }
+}
+
+/// What cgroups allow, each with the check that is about it.
+fn limits(facts: &mut Facts, look: &mut Look, groups: impl Fn() -> anyhow::Result<Cgroups>) {
+    facts.quota = look.at("processors", groups().and_then(|own| own.processors())).flatten();
+    facts.memory = look.at("memory", groups().and_then(|own| own.memory())).flatten();
+    facts.pids = look.at("processes", groups().and_then(|own| own.processes())).flatten();
 }
 
 /// The sockets that listen where a service on `listen` would.
@@ -156,6 +159,7 @@ mod tests {
 
     use socket2::{Domain, Socket, Type};
 
+    use super::super::{Level, checks};
     use super::*;
 
     #[test]
@@ -197,6 +201,20 @@ mod tests {
         open.listen(1).unwrap();
         let address = open.local_addr().unwrap().as_socket().unwrap();
         assert_eq!(who_listens(address).unwrap()[0].shares_port, Some(true));
+    }
+
+    #[test]
+    fn limits_that_cannot_be_read_are_unknown_and_not_absent() {
+        let (mut facts, mut look) = (at_this_machine(8, None), Look::default());
+        limits(&mut facts, &mut look, || anyhow::bail!("/proc/self/cgroup cannot be read"));
+        facts.unread = look.unread;
+        let findings = checks::all(&facts);
+        for check in ["processors", "memory", "processes"] {
+            let of = findings.iter().filter(|one| one.check == check);
+            let levels: Vec<_> =
+                of.map(|one| one.level).filter(|&one| one != Level::Warn).collect();
+            assert_eq!(levels, [Level::Unknown], "{check}: {findings:?}");
+        }
     }
 
     #[test]

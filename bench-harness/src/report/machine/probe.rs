@@ -38,13 +38,13 @@ impl Machine {
         let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
         let memory_mib = memory_kib(&read("/proc/meminfo")).unwrap_or_default() / 1024;
         let groups = Cgroups::of_this_process().ok();
-        let allowed = groups.as_ref().and_then(Cgroups::memory);
+        let allowed = groups.as_ref().and_then(|groups| groups.memory().ok().flatten());
         Self {
             kernel,
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             online: online.len(),
             pinned: (mine.len() < online.len()).then(|| kernel::ranges(&mine)),
-            cpu_limit: groups.as_ref().and_then(Cgroups::processors),
+            cpu_limit: groups.as_ref().and_then(|groups| groups.processors().ok().flatten()),
             governor: some(&governor),
             model: model_name(&cpuinfo).unwrap_or("unknown processor").to_owned(),
             virtual_on: virtual_on(
@@ -115,6 +115,6 @@ mod tests {
         assert!(!machine.somaxconn.is_empty() && machine.open_files.is_some(), "{machine:?}");
         // Those of the groups above count, too.
         let groups = Cgroups::of_this_process().unwrap();
-        assert_eq!(machine.cpu_limit, groups.processors());
+        assert_eq!(machine.cpu_limit, groups.processors().unwrap());
     }
 }
