@@ -269,6 +269,10 @@ fn the_terminal_shows_every_figure_within_100_columns() {
 fn long_labels_and_every_column_at_once_fit_a_terminal_too() {
     let mut report = report();
     report.against = "nginx with the configuration of the front door, two workers".to_owned();
+    report.command =
+        "forkherd-bench compare --scenarios tail --strategies prefork:blocking,prefork:exclusive,\
+        handoff:pull,handoff:idle,handoff:eager,reuseport:balanced,reuseport:hash:bare"
+            .to_owned();
     let full = Row {
         contestant: report.against.clone(),
         ideal: Some(Ideal { p50: Some(123.45), p99: Some(123.45), p999: Some(123.45) }),

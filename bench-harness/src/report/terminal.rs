@@ -89,27 +89,48 @@ fn line(text: &mut String, line: &str) {
     text.push('\n');
 }
 
-/// Words in lines, the first after `lead`, the others indented as far.
+/// Words in lines, the first after `lead`, the others indented as far. A word that is longer than a line is
+/// broken, after a comma if it has one.
 pub(crate) fn wrap(text: &mut String, lead: &str, words: &str) {
     let indent = lead.chars().count();
     text.push_str(lead);
     let mut used = indent;
-    for word in words.split_whitespace() {
-        let length = word.chars().count();
-        if used > indent {
-            if used + 1 + length > WIDTH {
-                text.push('\n');
-                text.push_str(&" ".repeat(indent));
-                used = indent;
-            } else {
-                text.push(' ');
-                used += 1;
-            }
+    for word in words.split_whitespace().flat_map(|word| pieces(word, WIDTH - indent)) {
+        let length = word.text.chars().count();
+        if used > indent && (used + 1 + length > WIDTH || word.is_broken_off) {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            used = indent;
+        } else if used > indent {
+            text.push(' ');
+            used += 1;
         }
-        text.push_str(word);
+        text.push_str(word.text);
         used += length;
     }
     text.push('\n');
+}
+
+/// A word, or as much of one as fits a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece<'a> {
+    text: &'a str,
+    /// Whether the word began on the line before.
+    is_broken_off: bool,
+}
+
+/// `word` in pieces of `most` characters at most.
+fn pieces(word: &str, most: usize) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = word;
+    while let Some((end, _)) = rest.char_indices().nth(most.max(1)) {
+        let end = rest[..end].rfind(',').map_or(end, |comma| comma + 1);
+        let (text, left) = rest.split_at(end);
+        pieces.push(Piece { text, is_broken_off: !pieces.is_empty() });
+        rest = left;
+    }
+    pieces.push(Piece { text: rest, is_broken_off: !pieces.is_empty() });
+    pieces
 }
 
 #[cfg(test)]
@@ -124,5 +145,21 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].starts_with("  • abcd abcd") && lines[1].starts_with("    abcd"));
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH));
+    }
+
+    #[test]
+    fn a_word_longer_than_a_line_is_broken_after_a_comma_if_it_has_one() {
+        let wrapped = |words: &str| {
+            let mut text = String::new();
+            wrap(&mut text, "  ", words);
+            text
+        };
+        let list = vec!["abcdefghi"; 11].join(",");
+        let (first, second) = list.split_at(90);
+        assert_eq!(wrapped(&format!("x {list} y")), format!("  x {first}\n  {second} y\n"));
+        let plain = "ä".repeat(200);
+        let most = WIDTH - 2;
+        let (one, rest) = ("ä".repeat(most), "ä".repeat(200 - 2 * most));
+        assert_eq!(wrapped(&plain), format!("  {one}\n  {one}\n  {rest}\n"));
     }
 }
