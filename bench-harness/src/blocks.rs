@@ -121,7 +121,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         setting: open.setting(context, runtime),
         against: None,
         runtime,
-        unit: "connection".to_owned(),
+        unit: open.unit().to_owned(),
         rounds,
         seeds,
         spread: "busy time".to_owned(),

@@ -139,7 +139,7 @@ pub struct Row {
     pub contestant: String,
     /// Why it did not take part; everything else is then empty.
     pub skipped: Option<String>,
-    /// Units per second, median over rounds; absent in open loop, where the trace decides it.
+    /// Units served per second, median over rounds; absent in open loop, where the trace decides it.
     pub throughput: Option<f64>,
     /// From connect to end-of-file, from send to last byte, or from the intended time. Who was not
     /// answered in time and was given up counts with the time waited; other failures have no latency.

@@ -66,6 +66,8 @@ pub(super) struct Runner {
     samples: Samples,
     tails: Vec<Tail>,
     hung: Vec<Hung>,
+    /// Requests served per second, by block; of closed loops only, elsewhere the trace decides it.
+    throughput: Vec<f64>,
     cpu_server_us: Vec<f64>,
     cpu_both_us: Vec<f64>,
     switches: Vec<f64>,
@@ -147,11 +149,16 @@ impl Runner {
             self.chunks_of.push(self.chunks.len() - before);
             self.figures.add(arrivals, &played.trace, &ideals);
             if let Some(used) = &played.used {
-                let served = to_f64(records.len() as u64);
+                // Who was not served cost something, too.
+                let requests = to_f64(records.len() as u64);
                 let client_ns = played.trace.cpu_ns;
-                self.switches.push(to_f64(used.switches) / served);
-                self.cpu_server_us.push(to_f64(used.total_ns()) / 1e3 / served);
-                self.cpu_both_us.push(to_f64(used.total_ns() + client_ns) / 1e3 / served);
+                self.switches.push(to_f64(used.switches) / requests);
+                self.cpu_server_us.push(to_f64(used.total_ns()) / 1e3 / requests);
+                self.cpu_both_us.push(to_f64(used.total_ns() + client_ns) / 1e3 / requests);
+            }
+            if part.is_closed() && played.trace.wall_us > 0 {
+                let served = to_f64(played.trace.requests().of(Category::Served));
+                self.throughput.push(served * 1e6 / to_f64(played.trace.wall_us));
             }
         }
         self.after_us.extend(played.after_us());
@@ -216,6 +223,7 @@ impl Runner {
         };
         let mut row = Row {
             contestant: self.label.clone(),
+            throughput: median(&mut self.throughput.clone()),
             cpu_server_us: median(&mut self.cpu_server_us.clone()),
             cpu_both_us: median(&mut self.cpu_both_us.clone()),
             after_us: median(&mut self.after_us.clone()),
@@ -245,7 +253,7 @@ impl Runner {
         row
     }
 
-    /// Throughput is the trace's.
+    /// Everything as ratio to the yardstick, block by block, and percentiles chunk by chunk.
     fn ratios(&self, yardstick: &Self, random: &mut SmallRng) -> Ratios {
         let (own, other) = (&self.chunks, &yardstick.chunks);
         let mut at =
@@ -253,7 +261,7 @@ impl Runner {
         let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
         let mut paired = |own: &[f64], other: &[f64]| ratio::paired(own, other, random);
         Ratios {
-            throughput: None,
+            throughput: paired(&self.throughput, &yardstick.throughput),
             p50,
             p99,
             p999,
@@ -410,6 +418,32 @@ mod tests {
         let when = killed.timeline.iter().find(|moment| moment.done.is_some()).unwrap();
         assert!((when.at_s - 10.0).abs() < 0.15, "{when:?}");
         assert!(killed.timeline.iter().all(|moment| moment.due > 0 && moment.failed == 0));
+    }
+
+    #[test]
+    fn a_closed_loop_has_a_throughput_of_what_was_served() {
+        let row = |name: &str| {
+            let open = open(name);
+            let part = &open.parts[0];
+            let shape = part.shape(8, 2, std::time::Duration::from_secs(20)).unwrap();
+            let arrivals = shape.draw(1).unwrap();
+            let mut block = played(&arrivals);
+            block.trace.records.truncate(1_000);
+            block.trace.wall_us = 2_000_000;
+            block.trace.records[0].category = Category::Reset;
+            let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open);
+            let mut faster = Runner::of("other".to_owned(), 8, Runtime::Blocking, &open);
+            let mut half = block.trace.clone();
+            half.wall_us /= 2;
+            faster.add(part, &arrivals, Played { trace: half, ..Played::default() }, 50.0);
+            runner.add(part, &arrivals, block, 50.0);
+            runner.row(Some(&faster), &mut rand::SeedableRng::seed_from_u64(1))
+        };
+        let closed = row("closed-loop");
+        assert_eq!(closed.throughput, Some(499.5));
+        assert_eq!(closed.ratios.throughput.map(|ratio| ratio.value), Some(0.5));
+        let open = row("uneven-work");
+        assert_eq!((open.throughput, open.ratios.throughput), (None, None));
     }
 
     #[test]

@@ -252,6 +252,13 @@ impl Spec {
 }
 
 impl Open {
+    /// What is counted and timed: a request, which is a connection where each has one of its own.
+    #[must_use]
+    pub fn unit(&self) -> &'static str {
+        let keeps = |part: &Part| matches!(part.connections, Connections::Kept(_));
+        if self.parts.iter().any(keeps) { "request" } else { "connection" }
+    }
+
     /// Whether the ideal is a yardstick: it knows no faults and nobody beside, sends at the intended
     /// time, and its servers serve one at a time, or share cores.
     #[must_use]
@@ -322,6 +329,16 @@ impl Part {
 mod tests {
     use super::super::builtin;
     use super::*;
+
+    #[test]
+    fn a_kept_connection_is_not_what_a_figure_is_per() {
+        let unit = |name: &str| match builtin::find(name).unwrap().engine {
+            Engine::Open(open) => open.unit(),
+            other => panic!("{name} has no blocks: {other:?}"),
+        };
+        assert_eq!(unit("uneven-keep-alive"), "request");
+        assert_eq!(unit("uneven-work"), "connection");
+    }
 
     #[test]
     fn each_contestant_takes_part_with_each_number_of_workers() {
