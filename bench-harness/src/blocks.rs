@@ -124,6 +124,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         unit: open.unit().to_owned(),
         rounds,
         seeds,
+        block_s: lengths.iter().filter(|_| rounds > 0).map(Duration::as_secs_f64).collect(),
         spread: "busy time".to_owned(),
         rows,
         notes,

@@ -118,6 +118,10 @@ pub struct Scenario {
     /// The seeds of open-loop traces, one per round.
     #[serde(default)]
     pub seeds: Vec<u64>,
+    /// How long a block lasts, in seconds, for each kind of block in a round; empty where there are none,
+    /// and in older reports.
+    #[serde(default)]
+    pub block_s: Vec<f64>,
     /// What the spread over workers is counted in; empty in older reports: requests.
     #[serde(default)]
     pub spread: String,

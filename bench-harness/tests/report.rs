@@ -193,6 +193,7 @@ fn report() -> Report {
         )],
         failures,
         voids: Voids { played: rounds, ..Voids::default() },
+        block_s: if name == "tail" { vec![20.0, 20.0, 25.0] } else { Vec::new() },
     };
     Report {
         schema: SCHEMA.to_owned(),
@@ -268,11 +269,11 @@ fn the_terminal_shows_every_figure_within_100_columns() {
 #[test]
 fn long_labels_and_every_column_at_once_fit_a_terminal_too() {
     let mut report = report();
-    report.against = "nginx with the configuration of the front door, two workers".to_owned();
     report.command =
         "forkherd-bench compare --scenarios tail --strategies prefork:blocking,prefork:exclusive,\
         handoff:pull,handoff:idle,handoff:eager,reuseport:balanced,reuseport:hash:bare"
             .to_owned();
+    report.against = "nginx with the configuration of the front door, two workers".to_owned();
     let full = Row {
         contestant: report.against.clone(),
         ideal: Some(Ideal { p50: Some(123.45), p99: Some(123.45), p999: Some(123.45) }),
@@ -500,6 +501,20 @@ fn runs_that_say_nothing_about_each_other_are_refused_in_a_sentence() {
         two,
         r#"workers: "2" in OLD, "4" in NEW; the setting of short-connections (blocking): "in words." in OLD, "with care." in NEW"#
     );
+    let blocks = refused(&|other| other.scenarios[2].block_s = vec![5.0; 3]);
+    assert_eq!(
+        blocks,
+        r#"the blocks of tail (blocking): "20 s, 20 s, 25 s" in OLD, "5 s, 5 s, 5 s" in NEW"#
+    );
+    let kept = refused(&|other| other.scenarios[0].voids.kept = true);
+    assert_eq!(
+        kept,
+        r#"void rounds of short-connections (blocking): "left out" in OLD, "kept" in NEW"#
+    );
+    let setting = refused(&|other| {
+        other.machine.sysctls.insert("net.ipv4.tcp_migrate_req".to_owned(), "0".to_owned());
+    });
+    assert_eq!(setting, r#"machine net.ipv4.tcp_migrate_req: "nothing" in OLD, "0" in NEW"#);
     let build = refused(&|other| other.build.debug = true);
     assert_eq!(build, r#"the build: "release" in OLD, "debug" in NEW"#);
     let yardstick = refused(&|other| other.against = "prefork".to_owned());

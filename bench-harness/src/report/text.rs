@@ -76,10 +76,21 @@ pub fn setting(scenario: &Scenario) -> String {
         let s = if seeds.len() == 1 { "" } else { "s" };
         text.push_str(&format!(" Trace seed{s}: {}.", seeds.join(", ")));
     }
+    if !scenario.block_s.is_empty() {
+        let mut lengths: Vec<_> = scenario.block_s.iter().map(|&s| seconds(s)).collect();
+        lengths.dedup();
+        text.push_str(&format!(" Blocks of {}.", lengths.join(", ")));
+    }
     if scenario.voids.played > 0 {
         text.push_str(&format!(" Of all rounds, {}.", scenario.voids.told()));
     }
     text
+}
+
+/// `4 s`, `2.37 s`.
+pub(super) fn seconds(s: f64) -> String {
+    let digits = format!("{s:.2}");
+    format!("{} s", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// `1 round`, `3 rounds`.
@@ -109,6 +120,7 @@ mod tests {
         assert_eq!(time(Some(43_210.0)), "43.2 ms");
         assert_eq!(time(None), "–");
         assert_eq!(whole(Some(12_345.6)), "12,346");
+        assert_eq!([20.0, 2.3667, 2.5].map(seconds), ["20 s", "2.37 s", "2.5 s"]);
     }
 
     #[test]
