@@ -312,6 +312,33 @@ fn csv_has_a_line_for_each_figure() {
     assert_eq!(twice.lines().count(), 2 * text.lines().count() - 1);
 }
 
+/// A program that reads figures from a failed run has to be able to see that it is one.
+#[test]
+fn csv_says_by_what_and_how_it_was_measured_and_whether_it_failed() {
+    let lines = |report: Report| csv::render(&[report]).unwrap();
+    let failed = lines(report());
+    for line in [
+        "1,,,,build.commit,,0123456789ab,,",
+        "1,,,,machine.kernel,,Linux 6.18 x86_64,,",
+        "1,,,,seed,,7,,",
+        "1,,,,command,,forkherd-bench compare,,",
+        "1,,,,failed,,true,,",
+        "1,,,,failures,0,long-lived: made up,,",
+        "1,long-lived,blocking,,failures,0,made up,,",
+        "1,short-connections,blocking,,voids.void,,0,,",
+        "1,tail,blocking,,block_s,2,25.0,,",
+        "1,,,,self_check.equal.cpu,,1.003,0.99,1.02",
+    ] {
+        assert!(failed.lines().any(|one| one == line), "{line} is not in\n{failed}");
+    }
+    let mut only_check = Report { scenarios: Vec::new(), ..report() };
+    let good = lines(only_check.clone());
+    assert!(good.contains("\n1,,,,failed,,false,,\n") && !good.contains("failures"), "{good}");
+    only_check.self_check.as_mut().unwrap().burnt.found = None;
+    let bad = lines(only_check);
+    assert!(bad.contains("\n1,,,,failed,,true,,\n") && bad.contains("self-check: "), "{bad}");
+}
+
 #[test]
 fn html_shows_everything_on_one_page() {
     check("page.html", &html::render(&[report()]));
