@@ -1,5 +1,6 @@
 //! The result of a comparison: one versioned structure, from which every output is made.
 
+pub mod advice;
 pub mod caution;
 pub mod csv;
 pub mod diff;

@@ -144,8 +144,13 @@ impl Judge {
 
 /// Whether a ratio to the best is no difference.
 fn is_as_good(ratio: &Ratio) -> bool {
-    let reaches = ratio.interval.is_some_and(|interval| interval.low <= 1.0);
-    ratio.value <= TOLERANCE || (reaches && ratio.value <= BEYOND_DOUBT)
+    is_no_worse(ratio.value, ratio.interval.is_some_and(|interval| interval.low <= 1.0))
+}
+
+/// Whether a figure `over_best` times the best is no difference; `reaches` where the interval allows that
+/// there is none.
+pub(crate) fn is_no_worse(over_best: f64, reaches: bool) -> bool {
+    over_best <= TOLERANCE || (reaches && over_best <= BEYOND_DOUBT)
 }
 
 #[cfg(test)]

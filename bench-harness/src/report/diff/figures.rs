@@ -78,7 +78,7 @@ fn bare(value: f64) -> Ratio {
 }
 
 /// The median over traces, and as its interval their whole range.
-fn over_traces(tail: &Tail) -> Option<Ratio> {
+pub(crate) fn over_traces(tail: &Tail) -> Option<Ratio> {
     let value = median(&mut tail.over_ideal.clone())?;
     let low = tail.over_ideal.iter().copied().min_by(f64::total_cmp)?;
     let interval = Interval { low, high: tail.worst()? };

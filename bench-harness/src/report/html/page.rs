@@ -1,10 +1,12 @@
-//! The page: what the figures say first, then the figures, then how they came about.
+//! The page: by what and where it was measured, whom to take, what the figures say, the figures, and how they
+//! came about.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::draw::Drawing;
 use super::look::Looks;
 use super::{curves, dots, spread, timeline};
+use crate::report::advice::{RULES, advice};
 use crate::report::flat::figures;
 use crate::report::grid::{Grid, NONE};
 use crate::report::reading::readings;
@@ -18,10 +20,13 @@ const STYLE: &str = include_str!("style.css");
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// What a reader has to know about every report.
-const METHOD: [&str; 6] = [
-    "Ratios are taken within one round, in which everybody ran in shuffled order under the same conditions; the figure \
-     is their median, and the interval holds 95 % of the medians of resampled rounds. ≈ says that it reaches \
-     1 ± 3 %: no difference was seen.",
+const METHOD: [&str; 7] = [
+    "Ratios of CPU and throughput are taken within a round, in which everybody ran in shuffled order; the figure is their \
+     median, and the interval holds 95 % of the medians of resampled rounds. Ratios of latencies are those of \
+     percentiles over all rounds, and the interval comes from resampling slices, or stretches of the trace, the same for \
+     both. ≈ says that an interval reaches 1 ± 3 %: no difference was seen.",
+    "Connections that stay are opened with one contestant after the other, in the order given, and once: what is counted there \
+     has no interval.",
     "In open loop the arrivals and the work are drawn beforehand from the seed, the same for everybody, and latency \
      counts from the moment at which a request was due: whoever stalls cannot hide it. In closed loop each client waits \
      for its answer; such figures are for cost.",
@@ -70,8 +75,10 @@ fn run(report: &Report, number: u32, looks: &Looks) -> Markup {
         article {
             header {
                 h1 { "Strategies head to head" }
-                p.lead { (report.workers) " workers each · " (report.machine.cpus) " × " (report.machine.model)
-                    " · " (report.date) " · forkherd-bench " (report.version) (report.build.told()) }
+                p.lead { (report.workers) " workers each · seed " (report.seed) " · " (report.date)
+                    " · forkherd-bench " (report.version) (report.build.told()) }
+                @for line in report.machine.lines() { p.lead { (line) } }
+                pre { code { (report.command) } }
                 nav aria-label="Parts of this report" {
                     @for (index, scenario) in report.scenarios.iter().enumerate() {
                         a href={ "#" (anchor(&index.to_string())) } { (scenario.name) }
@@ -87,6 +94,7 @@ fn run(report: &Report, number: u32, looks: &Looks) -> Markup {
                     ul { @for failure in &failures { li { (failure) } } }
                 }
             }
+            (choice(report))
             (reading(report))
             @for (index, scenario) in report.scenarios.iter().enumerate() {
                 (part(scenario, &report.against, &anchor(&index.to_string()), looks))
@@ -106,8 +114,26 @@ fn run(report: &Report, number: u32, looks: &Looks) -> Markup {
                 ul { @for sentence in METHOD { li { (sentence) } } }
             }
             section id=(anchor("machine")) {
-                h2 { "Machine and command" }
+                h2 { "Machine" }
                 (machine(report))
+            }
+        }
+    }
+}
+
+/// Whom to take, in one sentence for each scenario.
+fn choice(report: &Report) -> Markup {
+    let advice = advice(report);
+    html! {
+        @if !advice.is_empty() {
+            section.reading {
+                h2 { "What to take" }
+                ul {
+                    @for one in &advice {
+                        li { (one.scenario) ": " strong { (one.head) } "; " (one.why) "." }
+                    }
+                }
+                p.hint { (RULES) }
             }
         }
     }
@@ -235,12 +261,10 @@ fn cautions(report: &Report) -> Markup {
     }
 }
 
-/// Where it ran and how to run it again.
+/// Where it ran, with every field.
 fn machine(report: &Report) -> Markup {
     html! {
-        pre { code { (report.command) } }
         dl {
-            dt { "seed" } dd { (report.seed) }
             dt { "took" } dd { (format!("{:.0} s", report.wall_s)) }
             @for figure in figures(&report.machine) {
                 dt { (figure.name.replace(['_', '.'], " ")) @if !figure.at.is_empty() { " " (figure.at) } }
