@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::measure::cpu::Tree;
-use crate::measure::queue;
+use crate::measure::{backlog, queue};
 use crate::server::Server;
 
 /// What a server has that others may have more or less of.
@@ -14,6 +14,8 @@ use crate::server::Server;
 pub struct Given {
     /// Listening sockets: each has a queue and a backlog of its own.
     pub listeners: u32,
+    /// The least backlog of them, where the kernel tells.
+    pub backlog: Option<u32>,
     /// Files that a worker may have open; unlimited is the largest number.
     pub open_files: u64,
 }
@@ -24,14 +26,17 @@ impl Given {
     /// # Errors
     /// `/proc` cannot be read, or the server is gone.
     pub fn to(server: &Server) -> anyhow::Result<Self> {
-        let listeners = queue::listeners(server.address().port())?;
+        let port = server.address().port();
+        let listeners = queue::listeners(port)?;
+        // A kernel may be built without sock_diag(7), and a container may keep it from us.
+        let backlog = backlog::least(port).ok().flatten();
         // A worker's: the last of the tree, since parents come first.
         let tree = Tree::of(server.pid())?;
         let pid = tree.pids().last().copied().unwrap_or(server.pid());
         let path = format!("/proc/{pid}/limits");
         let limits = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let open_files = open_files(&limits).with_context(|| format!("{path}: no open files"))?;
-        Ok(Self { listeners, open_files })
+        Ok(Self { listeners, backlog, open_files })
     }
 }
 

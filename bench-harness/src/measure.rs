@@ -1,5 +1,6 @@
 //! From raw samples to figures: CPU, percentiles, ratios with their spread, shares.
 
+pub mod backlog;
 pub mod cpu;
 pub mod curve;
 pub mod figures;

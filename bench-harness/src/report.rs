@@ -198,6 +198,9 @@ pub struct Row {
     /// Listening sockets of the server: each has a queue and a backlog of its own.
     #[serde(default)]
     pub listeners: Option<u32>,
+    /// The least backlog of them: how many connections may wait to be accepted.
+    #[serde(default)]
+    pub backlog: Option<u32>,
     /// Files that a worker may have open.
     #[serde(default)]
     pub open_files: Option<u64>,

@@ -314,6 +314,7 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
         },
         connections: runner.connections.clone(),
         listeners: Some(runner.given.listeners),
+        backlog: runner.given.backlog,
         open_files: Some(runner.given.open_files),
         ratios: match yardstick {
             Some(yardstick) if !std::ptr::eq(runner, yardstick) => {

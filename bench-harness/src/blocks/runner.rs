@@ -235,6 +235,7 @@ impl Runner {
             tails: self.tails.clone(),
             void: self.void,
             listeners: self.given.map(|given| given.listeners),
+            backlog: self.given.and_then(|given| given.backlog),
             open_files: self.given.map(|given| given.open_files),
             hung: self.hung.clone(),
             cycles: (self.cycles > 0).then_some(self.cycles),

@@ -114,20 +114,24 @@ fn no_difference(scenario: &Scenario, against: &str) -> Option<Caution> {
 fn unequal_queues(scenario: &Scenario) -> Option<Caution> {
     let rows = &scenario.rows;
     let counts: Vec<u32> = rows.iter().filter_map(|row| row.listeners).collect();
-    let unequal = counts.iter().min() != counts.iter().max();
-    if !unequal || scenario.voids.overflows == 0 {
+    let backlogs: Vec<u32> = rows.iter().filter_map(|row| row.backlog).collect();
+    let differ = |all: &[u32]| all.iter().min() != all.iter().max();
+    if !(differ(&counts) || differ(&backlogs)) || scenario.voids.overflows == 0 {
         return None;
     }
-    let counts = each(rows, |row| Some(format!("{} {}", row.contestant, row.listeners?)))?;
+    let rooms = each(rows, |row| {
+        let backlog = row.backlog.map(|backlog| format!(" of {backlog}")).unwrap_or_default();
+        Some(format!("{} {}{backlog}", row.contestant, row.listeners?))
+    })?;
     Some(Caution::new(
         format!(
-            "Listen queues overflowed {} times, and contestants have different numbers of them: \
-             {counts}.",
+            "Listen queues overflowed {} times, and contestants have different ones: {rooms}.",
             scenario.voids.overflows
         ),
-        "Each queue has its own backlog: whoever has more of them refuses later, and whoever fills \
-         one of several refuses while there is room in others.",
-        "Compare such contestants by loads that fit all queues, or weigh the room as well.",
+        "Each queue has its own backlog: whoever has more of them, or longer ones, refuses later, and \
+         whoever fills one of several refuses while there is room in others.",
+        "Give all the same backlog; compare contestants with more queues by loads that fit all queues, or weigh \
+         the room as well.",
     ))
 }
 
@@ -221,7 +225,13 @@ mod tests {
         let overflowed = Scenario { voids: overflows.clone(), ..unequal };
         check(
             &seen(overflowed),
-            "Listen queues overflowed 7 times, and contestants have different",
+            "Listen queues overflowed 7 times, and contestants have different ones: a 1, b 8.",
+        );
+        let long = |name, backlog| Row { backlog: Some(backlog), ..with(name, 1, 99) };
+        let rows = vec![long("a", 4_096), long("b", 128)];
+        check(
+            &seen(Scenario { voids: overflows.clone(), ..scenario(rows) }),
+            "Listen queues overflowed 7 times, and contestants have different ones: a 1 of 4096, b 1 of 128.",
         );
         let equal = scenario(vec![with("a", 8, 99), with("b", 8, 99)]);
         assert_eq!(seen(Scenario { voids: overflows, ..equal }), []);

@@ -43,10 +43,13 @@ pub fn advice(report: &Report) -> Vec<Advice> {
     report.scenarios.iter().map(of).collect()
 }
 
+/// Reads a figure of a contestant.
+type Reads<'a> = Box<dyn Fn(&Row) -> Option<Ratio> + 'a>;
+
 /// A figure that ranks: what it is called, and how it reads of a contestant. The less the better.
 struct Figure<'a> {
     name: String,
-    of: Box<dyn Fn(&Row) -> Option<Ratio> + 'a>,
+    of: Reads<'a>,
     /// Whose it is 1 by definition, if it is a ratio to somebody.
     yardstick: Option<&'a str>,
     /// Whether one without an interval shows nothing, so that only much more is worse.

@@ -154,7 +154,7 @@ mod tests {
             wrap(&mut text, "  ", words);
             text
         };
-        let list = vec!["abcdefghi"; 11].join(",");
+        let list = ["abcdefghi"; 11].join(",");
         let (first, second) = list.split_at(90);
         assert_eq!(wrapped(&format!("x {list} y")), format!("  x {first}\n  {second} y\n"));
         let plain = "ä".repeat(200);
