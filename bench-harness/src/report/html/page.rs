@@ -23,8 +23,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 const METHOD: [&str; 7] = [
     "Ratios of CPU and throughput are taken within a round, in which everybody ran in shuffled order; the figure is their \
      median, and the interval holds 95 % of the medians of resampled rounds. Ratios of latencies are those of \
-     percentiles over all rounds, and the interval comes from resampling slices, or stretches of the trace, the same for \
-     both. ≈ says that an interval reaches 1 ± 3 %: no difference was seen.",
+     percentiles over all rounds, and the interval comes from resampling slices or stretches of the trace, and whole blocks where \
+     there are five, the same for both. ≈ says that an interval reaches 1 ± 3 %: no difference was seen.",
     "Connections that stay are opened with one contestant after the other, in the order given, and once: what is counted there \
      has no interval.",
     "In open loop the arrivals and the work are drawn beforehand from the seed, the same for everybody, and latency \
