@@ -50,7 +50,7 @@ impl Case {
             Runs::OneAtATime => runtime.is_one_at_a_time(),
             Runs::OnThreads => runtime.lanes() > 1,
             Runs::SharedOnTokio => {
-                let private = matches!(queue, Queue::Channel { .. });
+                let private = queue.is_of_channels();
                 runtime == RuntimeKind::Tokio && !private
             }
             Runs::InChannels => runtime.lanes() == 1 && queue.is_of_channels(),
