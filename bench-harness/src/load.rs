@@ -14,6 +14,8 @@ mod connection;
 mod driver;
 mod handle;
 mod held;
+#[cfg(test)]
+mod misbehaving;
 mod player;
 mod priority;
 pub mod protocol;
@@ -85,10 +87,10 @@ fn obey(
 ) -> anyhow::Result<Outcome> {
     Ok(match order {
         Order::Short { target, clients, connections } => {
-            Outcome::Slice(closed::short(target, clients, connections)?)
+            Outcome::Slice(closed::short(target, clients, connections, driver::DEADLINE)?)
         }
         Order::Open { target, connections } => {
-            *kept = Some(closed::Kept::open(target, connections)?);
+            *kept = Some(closed::Kept::open(target, connections, driver::DEADLINE)?);
             Outcome::Opened
         }
         Order::Requests { per_connection } => match kept.take() {
@@ -97,13 +99,14 @@ fn obey(
         },
         Order::Hold { target, connections, burst, seed } => {
             *held = None;
-            let open = held.insert(held::Held::open(target, connections, burst, seed)?);
-            Outcome::Open(open.count())
+            let open =
+                held.insert(held::Held::open(target, connections, burst, seed, driver::DEADLINE)?);
+            Outcome::Open(open.count()?)
         }
         Order::Churn { connections, step } => match held {
             Some(held) => {
                 held.churn(connections, step)?;
-                Outcome::Open(held.count())
+                Outcome::Open(held.count()?)
             }
             None => anyhow::bail!("churn was ordered before connections were held"),
         },

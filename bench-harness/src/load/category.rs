@@ -162,6 +162,14 @@ pub(super) fn categorize(read: Read, end: End, kills: bool) -> Category {
     }
 }
 
+/// The category of a connection that was to stay and did not: never *served*, whatever was answered on it.
+pub(super) fn categorize_kept(read: Read, end: End) -> Category {
+    match categorize(read, end, false) {
+        Category::Served => Category::Other,
+        category => category,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +193,22 @@ mod tests {
         ] {
             assert_eq!(categorize(read, end, false), calm, "{read:?} {end:?}");
             assert_eq!(categorize(read, end, true), kills, "{read:?} {end:?} with kills");
+        }
+    }
+
+    #[test]
+    fn who_was_to_stay_and_was_refused_is_shed_and_nobody_else_is_well() {
+        let answer = |status, as_expected| Read::Answer { status, as_expected };
+        for (read, end, category) in [
+            (answer(503, false), End::Closed, Category::Shed),
+            (answer(200, true), End::Closed, Category::Other),
+            (answer(200, false), End::Closed, Category::Other),
+            (answer(200, true), End::Reset, Category::Reset),
+            (Read::Nothing, End::Closed, Category::Other),
+            (Read::Nothing, End::Refused, Category::Refused),
+            (Read::Part, End::TimedOut, Category::Late),
+        ] {
+            assert_eq!(categorize_kept(read, end), category, "{read:?} {end:?}");
         }
     }
 

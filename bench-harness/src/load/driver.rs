@@ -34,11 +34,6 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// An empty one.
-    pub(super) fn new() -> io::Result<Self> {
-        Self::with_deadline(DEADLINE)
-    }
-
     /// An empty one in which a request is *late* after this long.
     pub(super) fn with_deadline(deadline: Duration) -> io::Result<Self> {
         Ok(Self {
@@ -186,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_not_rounded_up_to_whole_milliseconds() {
-        let mut driver = Driver::new().unwrap();
+        let mut driver = Driver::with_deadline(DEADLINE).unwrap();
         let mut happened = Vec::new();
         // One of many: a busy machine makes some longer, a rounded timeout makes all so.
         let is_short = (0..5_000).any(|_| {
@@ -202,7 +197,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let std::net::SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!() };
         let target = Target { address, answers: super::super::protocol::Answers::Any };
-        let mut driver = Driver::new().unwrap();
+        let mut driver = Driver::with_deadline(DEADLINE).unwrap();
         let number = driver.events.capacity() + 1;
         for number in 0..number {
             driver.open(number, target, Cow::Borrowed(b"x")).unwrap().unwrap();
