@@ -116,12 +116,12 @@ pub enum Connections {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kept {
-    /// How many; in a closed loop that of its clients counts.
+    /// How many; in a closed loop as many as it has clients.
     pub number: NonZeroU32,
     /// Requests on each; then a fresh one takes its place.
     pub requests: NonZeroU32,
     /// The part of all requests that they carry, 0 to 1; each of the others has a connection of its
-    /// own.
+    /// own. In a closed loop they carry all.
     #[serde(default = "all")]
     pub share: f64,
 }

@@ -123,6 +123,22 @@ impl Part {
         {
             return Err("connections.kept.share: above 0, and 1 at most".to_owned());
         }
+        // In a closed loop each client has a kept connection of its own.
+        if let (Pace::Closed { clients, .. }, Connections::Kept(kept)) =
+            (self.pace, self.connections)
+        {
+            if kept.share < 1.0 {
+                let why = "connections.kept.share: in a closed loop every request is on a kept connection; \
+                           leave share or pace out";
+                return Err(why.to_owned());
+            }
+            if kept.number != clients {
+                return Err(format!(
+                    "connections.kept.number: a closed loop has one kept connection for each client, and this \
+                     one has {clients}"
+                ));
+            }
+        }
         let Beside { idle, silent, slow } = self.beside;
         let beside = u64::from(idle) + u64::from(silent) + u64::from(slow);
         few("beside", beside)?;
@@ -221,6 +237,21 @@ fault = { stop = { for_ms = 1000 } }
             "length_s = 5\npace = { closed = { clients = 9 } }\n",
             "mine.toml: part 1, fault: a closed loop does not know when its requests were due",
         );
+        let kept = |kept: &str| {
+            "length_s = 5\npace = { closed = { clients = 9 } }\nconnections = { kept = { KEPT } }\n"
+                .replace("KEPT", kept)
+        };
+        let closed = GOOD.replace("fault = { stop = { for_ms = 1000 } }\n", "");
+        let read =
+            |text: &str| Spec::parse("mine.toml", &closed.replace("length_s = 5\n", &kept(text)));
+        assert!(read("number = 9, requests = 5").is_ok());
+        let said = read("number = 9, requests = 5, share = 0.5").unwrap_err();
+        let expected = "mine.toml: part 1, connections.kept.share: in a closed loop every request";
+        assert!(said.starts_with(expected), "{said}");
+        let said = read("number = 8, requests = 5").unwrap_err();
+        let expected = "mine.toml: part 1, connections.kept.number: a closed loop has one kept connection for \
+                        each client, and this one has 9";
+        assert_eq!(said, expected);
         check(
             "runtimes = [\"tokio\"]\n",
             "runtimes = [\"tokio\"]\nbudget = { full_s = 9, quick_s = 2 }\n",

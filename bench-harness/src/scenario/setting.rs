@@ -135,6 +135,11 @@ impl Part {
         match self.connections {
             Connections::Fresh => {}
             Connections::Kept(Kept { number, requests, share }) => {
+                // `--clients` changes how many there are.
+                let number = match self.pace(clients) {
+                    Pace::Open => number,
+                    Pace::Closed { clients, .. } => clients,
+                };
                 text.push_str(&format!(
                     "; on {number} kept connections, {requests} requests each, to the one free for \
                      longest"
