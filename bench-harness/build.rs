@@ -25,8 +25,11 @@ fn commit() -> Option<String> {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
     }
     for entry in std::fs::read_dir(root).ok()?.flatten() {
-        if entry.path().join("Cargo.toml").exists() {
-            println!("cargo::rerun-if-changed={}", entry.path().join("src").display());
+        // What is compiled, and what is embedded in it.
+        for folder in ["src", "scenarios"].map(|folder| entry.path().join(folder)) {
+            if entry.path().join("Cargo.toml").exists() && folder.exists() {
+                println!("cargo::rerun-if-changed={}", folder.display());
+            }
         }
     }
     git(root, &["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
