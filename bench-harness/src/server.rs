@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
@@ -133,6 +135,8 @@ pub struct Server {
     early: VecDeque<Notice>,
     /// What its strategy wants known, as far as notices were read.
     remarks: Vec<String>,
+    /// After the process: its port is free by then.
+    _claim: UnixListener,
 }
 
 impl Server {
@@ -165,7 +169,7 @@ impl Server {
     ) -> anyhow::Result<Self> {
         let label = contestant.label();
         let strategy = contestant.strategy();
-        let address = free_address()?;
+        let (address, claim) = free_address()?;
         let mut command = program.command();
         let count = workers.to_string();
         let ours = ["--workers", &count, "--runtime", runtime.word()];
@@ -221,7 +225,7 @@ impl Server {
             offers::await_answer(address, process.pid(), interrupt)
                 .with_context(|| format!("{label} cannot be measured"))?;
         }
-        Ok(Self { process, address, answers, early, remarks })
+        Ok(Self { process, address, answers, early, remarks, _claim: claim })
     }
 
     /// Where it serves.
@@ -306,8 +310,10 @@ fn parse(line: &str) -> anyhow::Result<Notice> {
     serde_json::from_str(line).with_context(|| format!("{line:?} is no notice"))
 }
 
-/// A free loopback address outside the ephemeral range, if there is room.
-fn free_address() -> anyhow::Result<SocketAddrV4> {
+/// A free loopback address outside the ephemeral range, if there is room, and the claim to it: no other
+/// comparison takes it while that is open. To look whether a port is free says little, for a whole start
+/// lies between the look and the server that binds it.
+fn free_address() -> anyhow::Result<(SocketAddrV4, UnixListener)> {
     // Linux's default if it cannot be read.
     let base = base_beside(kernel::ephemeral_ports().unwrap_or((32_768, 60_999)));
     // Start where the last search did not: a server that just ended may still hold its port.
@@ -315,8 +321,12 @@ fn free_address() -> anyhow::Result<SocketAddrV4> {
     for step in 0..PORT_COUNT {
         let port = base + (first + step) % PORT_COUNT;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        if TcpListener::bind(address).is_ok() {
-            return Ok(address);
+        let name = format!("forkherd-bench port {port}");
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        if let Ok(claim) = UnixListener::bind_addr(&name)
+            && TcpListener::bind(address).is_ok()
+        {
+            return Ok((address, claim));
         }
     }
     bail!("no free port between {base} and {}", base + PORT_COUNT - 1)
@@ -373,8 +383,16 @@ mod tests {
         ] {
             assert_eq!(base_beside(clients), base, "{clients:?}");
         }
-        let port = free_address().unwrap().port();
+        let (address, _claim) = free_address().unwrap();
         let base = base_beside(kernel::ephemeral_ports().unwrap());
-        assert!((base..base + PORT_COUNT).contains(&port), "{port}");
+        assert!((base..base + PORT_COUNT).contains(&address.port()), "{address}");
+    }
+
+    #[test]
+    fn a_port_that_somebody_is_about_to_take_is_not_free() {
+        let found = [(); 3].map(|()| free_address().unwrap());
+        let ports: std::collections::BTreeSet<u16> =
+            found.iter().map(|(address, _)| address.port()).collect();
+        assert_eq!(ports.len(), found.len(), "{found:?}");
     }
 }
