@@ -40,10 +40,17 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// Rounds if there is time: enough to shuffle.
 const ROUNDS: u32 = 3;
 
-/// Runs the scenario.
+/// A part in one round: its trace, and what each contestant brought that has played it.
+struct Turn<'p> {
+    part: &'p Part,
+    arrivals: Vec<Arrival>,
+    played: Vec<Option<Played>>,
+}
+
+/// Runs the scenario. Somebody who interrupts it gets the rounds that are finished.
 ///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted.
+/// A server or the load process could not be run, or we were interrupted before a round was finished.
 pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Scenario> {
     let (runtime, needed) = (context.runtime(spec), spec.needs());
     let mut random = SmallRng::seed_from_u64(context.seed);
@@ -52,10 +59,10 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         .contestants
         .iter()
         .partition(|contestant| contestant.obstacle(runtime, &needed).is_none());
-    let (rounds, lengths) = schedule(context, open, running.len());
-    let rounds = if running.is_empty() { 0 } else { rounds };
+    let (planned, lengths) = schedule(context, open, running.len());
+    let planned = if running.is_empty() { 0 } else { planned };
     let blocks = u32::try_from(running.len() * lengths.len()).unwrap_or(u32::MAX);
-    context.umpire.plan(rounds.saturating_mul(blocks));
+    context.umpire.plan(planned.saturating_mul(blocks));
     let detection = open.hung_after_ms.map(|ms| ms.to_string());
     let options: Vec<&str> =
         detection.iter().flat_map(|ms| ["--hung-after", ms.as_str()]).collect();
@@ -65,35 +72,60 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     let mut runners: Vec<Runner> =
         running.iter().map(|one| Runner::new(one, context, runtime, open)).collect();
     let mut order: Vec<usize> = (0..running.len()).collect();
-    for round in 0..rounds {
+    let mut rounds = 0;
+    for round in 0..planned {
         let seed = trace_seed(context.seed, round);
-        seeds.push(seed);
-        for (part, &length) in open.parts.iter().zip(&lengths) {
-            let arrivals = draw(part, context.workers, length, seed)?;
-            let block = Block {
-                context,
-                runtime,
-                arrivals: &arrivals,
-                length,
-                seed,
-                part,
-                nofile: open.nofile,
-                options: &options,
-            };
-            let mut played: Vec<Played> = running.iter().map(|_| Played::default()).collect();
-            order.shuffle(&mut random);
-            for &index in &order {
-                let one = block.play(running[index], &mut load);
-                played[index] =
-                    one.with_context(|| format!("{}, {}", spec.name, running[index].label()))?;
-                context.progress.tick();
+        let mut turns: Vec<Turn<'_>> = Vec::new();
+        let mut play = || {
+            for (part, &length) in open.parts.iter().zip(&lengths) {
+                let arrivals = draw(part, context.workers, length, seed)?;
+                let block = Block {
+                    context,
+                    runtime,
+                    arrivals: &arrivals,
+                    length,
+                    seed,
+                    part,
+                    nofile: open.nofile,
+                    options: &options,
+                };
+                let mut played: Vec<Option<Played>> = running.iter().map(|_| None).collect();
+                order.shuffle(&mut random);
+                let ended = order.iter().try_for_each(|&index| {
+                    let one = block.play(running[index], &mut load);
+                    let label = || format!("{}, {}", spec.name, running[index].label());
+                    played[index] = Some(one.with_context(label)?);
+                    context.progress.tick();
+                    anyhow::Ok(())
+                });
+                turns.push(Turn { part, arrivals, played });
+                ended?;
             }
+            anyhow::Ok(())
+        };
+        if let Err(error) = play() {
+            if !context.keeps_after(&error, rounds) {
+                return Err(error);
+            }
+            // Some played on this trace and others did not. Their connections stay in the account.
+            for Turn { arrivals, played, .. } in &turns {
+                for (runner, played) in runners.iter_mut().zip(played) {
+                    played.iter().for_each(|played| runner.account(arrivals, played));
+                }
+            }
+            break;
+        }
+        for Turn { part, arrivals, played } in turns {
+            let played: Vec<Played> = played.into_iter().flatten().collect();
             let charge_us = charge_of(&running, &played);
             charges_us.push(charge_us);
             for (runner, played) in runners.iter_mut().zip(played) {
                 runner.add(part, &arrivals, played, charge_us);
             }
         }
+        seeds.push(seed);
+        rounds += 1;
+        context.progress.round(rounds);
     }
 
     let yardstick = runners.iter().position(|one| one.label == context.asked.against);

@@ -145,6 +145,14 @@ pub struct Outputs {
 }
 
 impl Compare {
+    /// The rounds of `spec` that were asked for, however long they take; nothing if their time is known.
+    pub(crate) fn rounds(&self, spec: &Spec) -> Option<NonZeroU32> {
+        let reps = self.reps.filter(|_| spec.has_rounds());
+        // Blocks that have a length, or are given one, take as long as they are.
+        let fits_time = spec.has_blocks() && spec.has_budget() && self.seconds.is_none();
+        reps.or(self.seeds.filter(|_| fits_time))
+    }
+
     /// Whether the options fit together, and the scenarios that are asked for.
     ///
     /// # Errors

@@ -21,10 +21,11 @@ use crate::void::Umpire;
 
 /// Runs `scenarios` as `arguments` ask for among `contestants` (the yardstick first).
 ///
-/// Somebody who interrupts it gets the scenarios that are finished, and the report says so.
+/// Somebody who interrupts it gets the scenarios that are finished, and the finished rounds of the one that
+/// was not; the report says so.
 ///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted, before anything was
+/// A server or the load process could not be run, or we were interrupted, before a round was
 /// finished. What went wrong while measuring is in the report.
 pub fn run(
     arguments: &cli::Compare,
@@ -56,7 +57,7 @@ pub fn run(
     let seed = report.seed;
     for spec in scenarios {
         let budget = time(spec);
-        progress.begin(&spec.name, budget);
+        progress.begin(&spec.name, budget, arguments.rounds(spec));
         let lineup = spec.lineup(contestants, scenario::cores());
         // The first of them is the yardstick.
         let against = lineup.first().map(Contestant::label).unwrap_or_default();
@@ -80,7 +81,15 @@ pub fn run(
                 let cautions = cautions::of_scenario(&mut scenario, &against);
                 scenario.cautions.extend(cautions);
                 let against = Some(against).filter(|own| *own != report.against);
+                let is_interrupted = interrupt.check().is_err();
+                if is_interrupted {
+                    scenario.notes.push(kept(scenario.rounds));
+                }
                 report.scenarios.push(Scenario { against, ..scenario });
+                if is_interrupted {
+                    report.interrupted = Some(spec.name.clone());
+                    break;
+                }
             }
             // Wherever it was is nobody's concern.
             Err(_) if interrupt.check().is_err() && !report.scenarios.is_empty() => {
@@ -97,6 +106,15 @@ pub fn run(
     fail_if_nobody_took_part(&mut report);
     report.wall_s = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// What is kept of a scenario that was interrupted.
+fn kept(rounds: u32) -> String {
+    let (s, were) = if rounds == 1 { ("", "was") } else { ("s", "were") };
+    format!(
+        "Interrupted when {rounds} round{s} {were} finished: figures are those of finished rounds, \
+         connections those of all that was played to its end."
+    )
 }
 
 /// Somebody who is skipped here and plays there is told so, and that is all; a run in which nobody played

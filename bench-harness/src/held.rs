@@ -22,10 +22,10 @@ const STEPS: u32 = 10;
 /// What a process needs beside the connections: listeners of every slot, channels, a reactor.
 const RESERVE: u64 = 64;
 
-/// Runs the scenario.
+/// Runs the scenario. Somebody who interrupts it gets those who had their turn.
 ///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted.
+/// A server or the load process could not be run, or we were interrupted before anybody had finished.
 pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Result<Scenario> {
     let runtime = context.runtime(spec);
     let connections = context.asked.clients.unwrap_or(held.connections).get();
@@ -44,21 +44,30 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
     context.umpire.plan(u32::try_from(visits).unwrap_or(u32::MAX));
     for contestant in context.contestants {
         let label = contestant.label();
+        let mut skip = |why| {
+            skipped.push(Row { contestant: label.clone(), skipped: Some(why), ..Row::default() });
+        };
         if let Some(why) = contestant.obstacle(runtime, &spec.needs()) {
-            skipped.push(Row { contestant: label, skipped: Some(why), ..Row::default() });
+            skip(why);
             continue;
         }
         let target = Target { context, contestant, runtime };
         let hold =
             |burst| move |target| Order::Hold { target, connections, burst, seed: context.seed };
         let again = Order::Churn { connections: churn, step };
-        let visits = [
-            target.visit(hold(1), Some(again), &mut notes),
-            target.visit(hold(burst), None, &mut notes),
-        ];
+        let visits = target
+            .visit(hold(1), Some(again), &mut notes)
+            .and_then(|sequence| Ok((sequence, target.visit(hold(burst), None, &mut notes)?)));
+        let finished = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let (sequence, bursts) = match visits.with_context(|| label.clone()) {
+            Ok(visits) => visits,
+            Err(error) if context.keeps_after(&error, finished) => {
+                skip("interrupted before it had finished".to_owned());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         let mut row = Row { contestant: label.clone(), ..Row::default() };
-        let [sequence, bursts] = visits.map(|visit| visit.with_context(|| label.clone()));
-        let (sequence, bursts) = (sequence?, bursts?);
         for visit in [&sequence, &bursts] {
             row.void += u32::try_from(visit.voided.len()).unwrap_or(u32::MAX);
             row.void += u32::from(visit.is_void);

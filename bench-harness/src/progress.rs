@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal as _, Write as _};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -9,7 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// How often a line is printed where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Progress towards a planned total; the plan is kept, so elapsed time is the measure.
+/// Progress towards a planned total; the plan is kept, so elapsed time is the measure. Only where rounds were
+/// asked for, however long they take, nobody planned: there rounds are.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -19,6 +21,8 @@ pub struct Progress {
     name: RefCell<String>,
     started: Cell<Instant>,
     share: Cell<Duration>,
+    /// Of its rounds, if so many were asked for: those that are done, and all.
+    rounds: Cell<Option<(u32, NonZeroU32)>>,
     /// When the last line was printed.
     told: Cell<Instant>,
 }
@@ -41,16 +45,24 @@ impl Progress {
             name: String::new().into(),
             started: Instant::now().into(),
             share: Duration::ZERO.into(),
+            rounds: None.into(),
             told: Instant::now().into(),
         }
     }
 
-    /// A scenario begins that may take `share` of the total.
-    pub fn begin(&self, name: &str, share: Duration) {
+    /// A scenario begins that may take `share` of the total, or as long as its `rounds` take.
+    pub fn begin(&self, name: &str, share: Duration, rounds: Option<NonZeroU32>) {
         self.started.set(Instant::now());
         self.share.set(share);
+        self.rounds.set(rounds.map(|rounds| (0, rounds)));
         self.name.replace(name.to_owned());
         self.tell();
+    }
+
+    /// So many rounds of the current scenario are done.
+    pub fn round(&self, done: u32) {
+        self.rounds.set(self.rounds.get().map(|(_, rounds)| (done, rounds)));
+        self.tick();
     }
 
     /// Some of the current scenario is done, or some time has passed.
@@ -63,13 +75,22 @@ impl Progress {
     /// Draws the bar, or prints a line.
     fn tell(&self) {
         self.told.set(Instant::now());
-        let text = format!("{}, about {} s left", self.name.borrow(), self.left().as_secs());
+        let text = self.text();
         if !self.terminal {
             // Standard error may be closed; progress is not worth failing for.
             let _ = writeln!(std::io::stderr().lock(), "{text}");
         }
         self.bar.set_position(milliseconds(self.position()));
         self.bar.set_message(text);
+    }
+
+    /// What is told.
+    fn text(&self) -> String {
+        let name = self.name.borrow();
+        match self.rounds.get() {
+            Some((done, rounds)) => format!("{name}, {done} of {rounds} rounds done"),
+            None => format!("{name}, about {} s left", self.left().as_secs()),
+        }
     }
 
     /// The current scenario is done.
@@ -83,7 +104,12 @@ impl Progress {
     }
 
     fn position(&self) -> Duration {
-        self.done.get() + self.started.get().elapsed().min(self.share.get())
+        let share = self.share.get();
+        self.done.get()
+            + match self.rounds.get() {
+                Some((done, rounds)) => share * done.min(rounds.get()) / rounds.get(),
+                None => self.started.get().elapsed().min(share),
+            }
     }
 
     fn left(&self) -> Duration {
@@ -94,4 +120,30 @@ impl Progress {
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_that_were_asked_for_are_told_and_not_a_time_that_nobody_knows() {
+        let progress = Progress::new(Duration::from_secs(1_000));
+        progress.begin("first", Duration::from_secs(600), NonZeroU32::new(4));
+        assert_eq!(progress.text(), "first, 0 of 4 rounds done");
+        progress.round(3);
+        assert_eq!(progress.text(), "first, 3 of 4 rounds done");
+        assert_eq!(progress.position(), Duration::from_secs(450));
+        progress.end();
+        progress.begin("second", Duration::from_secs(400), None);
+        progress.round(1);
+        // However slow this machine is.
+        let text = progress.text();
+        let left: u64 = text
+            .strip_prefix("second, about ")
+            .and_then(|rest| rest.strip_suffix(" s left"))
+            .and_then(|left| left.parse().ok())
+            .unwrap_or_else(|| panic!("{text}"));
+        assert!((1..=400).contains(&left), "{text}");
+    }
 }

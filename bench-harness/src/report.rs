@@ -73,7 +73,8 @@ pub struct Report {
     /// What the harness found out about itself, if that was asked for.
     #[serde(default)]
     pub self_check: Option<SelfCheck>,
-    /// The scenario during which somebody interrupted the run: it and what was to follow is missing.
+    /// The scenario during which somebody interrupted the run: its finished rounds are here, if there are any,
+    /// and what was to follow is missing.
     #[serde(default)]
     pub interrupted: Option<String>,
 }
@@ -86,8 +87,14 @@ fn baseline() -> String {
 impl Report {
     /// Everything that makes the run a failure.
     pub fn failures(&self) -> impl Iterator<Item = String> {
-        let interrupted = self.interrupted.iter().map(|scenario| {
-            format!("interrupted during {scenario}: it and what was to follow is missing")
+        let interrupted = self.interrupted.iter().map(|name| {
+            match self.scenarios.iter().find(|scenario| scenario.name == *name) {
+                Some(Scenario { rounds, .. }) => format!(
+                    "interrupted during {name}: it has {rounds} round{}, and what was to follow is missing",
+                    if *rounds == 1 { "" } else { "s" }
+                ),
+                None => format!("interrupted during {name}: it and what was to follow is missing"),
+            }
         });
         let failed = self.scenarios.iter().flat_map(|scenario| {
             scenario.failures.iter().map(|failure| format!("{}: {failure}", scenario.name))

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::cli::Runtime;
 use crate::contestant::Contestant;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::load::category::{Category, Tally};
 use crate::process::Program;
 use crate::progress::Progress;
@@ -70,6 +70,11 @@ impl Context<'_> {
         contestant.workers_of(self.workers)
     }
 
+    /// Whether `error` only says that somebody interrupted us, with `rounds` finished that are worth keeping.
+    pub(crate) fn keeps_after(&self, error: &anyhow::Error, rounds: u32) -> bool {
+        rounds > 0 && error.chain().any(|cause| cause.is::<Interrupted>())
+    }
+
     /// What each worker runs in this scenario.
     #[must_use]
     pub fn runtime(&self, spec: &Spec) -> Runtime {
@@ -91,11 +96,12 @@ pub fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
 }
 
-/// Runs a scenario.
+/// Runs a scenario. Interrupted, it is that of the rounds that are finished, if there are any; whoever calls
+/// looks at the flag.
 ///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted. What went wrong *while
-/// measuring* is in the scenario's failures instead.
+/// A server or the load process could not be run, or we were interrupted before a round was finished. What
+/// went wrong *while measuring* is in the scenario's failures instead.
 pub fn run(spec: &Spec, context: &Context<'_>) -> anyhow::Result<Scenario> {
     let mut scenario = match &spec.engine {
         Engine::Closed(closed) => slices::run(context, spec, closed)?,

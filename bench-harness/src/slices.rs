@@ -100,10 +100,10 @@ impl spec::Slice {
     }
 }
 
-/// Runs the scenario.
+/// Runs the scenario. Somebody who interrupts it gets the rounds that are finished.
 ///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted.
+/// A server or the load process could not be run, or we were interrupted before a round was finished.
 pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Result<Scenario> {
     let runtime = context.runtime(spec);
     let clients = context.asked.clients.unwrap_or(closed.clients).get();
@@ -153,15 +153,23 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
         }
         order.shuffle(&mut random);
         let watch = Watch::start()?;
-        for &index in &order {
+        let played = order.iter().try_for_each(|&index| {
             let runner = &mut runners[index];
             let sample = visit(&mut load, runner, &orders)
                 .with_context(|| format!("{}, {}", spec.name, runner.label))?;
             if round > 0 {
                 runner.samples.push(sample);
             }
+            anyhow::Ok(())
+        });
+        if let Err(error) = played {
+            if !context.keeps_after(&error, rounds) {
+                return Err(error);
+            }
+            // Some were visited in the round that others missed. Their connections stay in the account.
+            runners.iter_mut().for_each(|runner| runner.samples.truncate(rounds as usize));
+            break;
         }
-        context.progress.tick();
         // Another round comes anyway: one that is void need only be forgotten.
         if round > 0 {
             let is_void = context.umpire.voids(&watch.end()?);
@@ -171,6 +179,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
                 rounds += 1;
             }
         }
+        context.progress.round(rounds);
         let elapsed = start.elapsed();
         let next = elapsed + elapsed / (round + 1);
         let over = match context.reps {
@@ -199,10 +208,17 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
                 }
             };
             let counted = count_syscalls(&mut counters, &mut load, runner, &orders)
-                .with_context(|| format!("{}, {}", spec.name, runner.label))?;
-            runner.syscalls = Some(counted);
+                .with_context(|| format!("{}, {}", spec.name, runner.label));
+            match counted {
+                Ok(counted) => runner.syscalls = Some(counted),
+                // Times are measured by then.
+                Err(error) if context.keeps_after(&error, rounds) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
+    // The client first: an order that was interrupted may still be under way.
+    drop(load);
 
     let mut notes = Vec::new();
     for runner in &mut runners {
@@ -246,11 +262,13 @@ fn visit(
     orders: &impl Fn(Target) -> (Option<Order>, Order),
 ) -> anyhow::Result<Sample> {
     let (before, order) = orders(runner.server.target());
-    runner.made += u64::from(match before.as_ref().unwrap_or(&order) {
+    let made = match before.as_ref().unwrap_or(&order) {
         Order::Short { connections, .. } | Order::Open { connections, .. } => *connections,
         _ => bail!("this order opens no slice"),
-    });
+    };
     let sample = Sample::take(load, &runner.tree, before.as_ref(), &order)?;
+    // Of a slice that was interrupted nobody told what became of them.
+    runner.made += u64::from(made);
     runner.connections.add(&sample.slice.tally);
     Ok(sample)
 }

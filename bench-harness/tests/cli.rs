@@ -1,7 +1,7 @@
 //! The binary from outside: the whole path from `compare` to a saved result, wrong usage, Ctrl-C.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -253,7 +253,7 @@ fn an_interrupted_comparison_keeps_what_is_finished() {
         .spawn()
         .unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
-    let second = said.find(|line| line.as_ref().unwrap().starts_with("uneven-work, about"));
+    let second = said.find(|line| line.as_ref().unwrap().starts_with("uneven-work, 0 of 2"));
     assert!(second.is_some(), "the second scenario never began");
     kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -265,6 +265,101 @@ fn an_interrupted_comparison_keeps_what_is_finished() {
     assert_eq!(names, ["short-connections"]);
     let again = run(&["report", file.to_str().unwrap()]);
     assert!(text(&again.stdout).contains("interrupted during uneven-work"));
+}
+
+/// Interrupts a comparison of `scenario` when `is_time` returns, which is given its process id and what it says.
+/// Then nobody is left, and what is saved says how much there is of it.
+fn interrupted(
+    scenario: &str,
+    arguments: &[&str],
+    is_time: impl FnOnce(u32, &mut Lines<BufReader<ChildStderr>>),
+) -> serde_json::Value {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let mut child = Command::new(BINARY)
+        .args(["compare", "--keep-void", "--workers=2", "--scenarios", scenario])
+        .args(arguments)
+        .args(["--json", file.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    is_time(child.id(), &mut said);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{scenario}");
+    assert!(processes(&["--parent", &child.id().to_string()]).is_empty(), "{scenario}");
+    let saved = std::fs::read_to_string(&file).unwrap();
+    let saved: serde_json::Value = serde_json::from_str(&saved).unwrap();
+    assert_eq!(saved["interrupted"], scenario);
+    assert_eq!(saved["scenarios"].as_array().unwrap().len(), 1);
+    let seen = &saved["scenarios"][0];
+    assert_eq!(seen["failures"], serde_json::json!([]), "{seen}");
+    let notes = seen["notes"].to_string();
+    assert!(notes.contains(&format!("Interrupted when {} round", seen["rounds"])), "{notes}");
+    let again = run(&["report", file.to_str().unwrap()]);
+    let expected = format!("interrupted during {scenario}: it has {} round", seen["rounds"]);
+    assert!(text_of_one_line(&again).contains(&expected), "{}", text(&again.stdout));
+    saved["scenarios"][0].clone()
+}
+
+/// What was printed, wherever its lines were broken.
+fn text_of_one_line(output: &Output) -> String {
+    text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn an_interrupted_scenario_keeps_its_finished_rounds() {
+    // It is told every 10 s how many are done.
+    let some_are_done = |scenario: &'static str| {
+        move |_, said: &mut Lines<BufReader<ChildStderr>>| {
+            let none = format!("{scenario}, 0 of 99999 rounds done");
+            let is_later = |line: String| line.starts_with(scenario) && line != none;
+            assert!(said.any(|line| is_later(line.unwrap())), "no round of {scenario} was done");
+        }
+    };
+    std::thread::scope(|scope| {
+        // What a round measures, where time does not decide.
+        for (scenario, argument, measured) in [
+            ("short-connections", "--seed=1", Some(400)),
+            ("keep-alive", "--seed=1", Some(64 * 24)),
+            ("uneven-work", "--seconds=1", None),
+        ] {
+            scope.spawn(move || {
+                let arguments = ["--strategies=baseline:again", "--reps=99999", argument];
+                let seen = interrupted(scenario, &arguments, some_are_done(scenario));
+                let rounds = seen["rounds"].as_u64().unwrap();
+                assert!((1..99_999).contains(&rounds), "{rounds}");
+                let rows = seen["rows"].as_array().unwrap();
+                assert_eq!(rows.len(), 2);
+                for row in rows {
+                    assert!(row["connections"]["served"].as_u64() > Some(0), "{row}");
+                    assert!(row["cpu_server_us"].as_f64() > Some(0.0), "{row}");
+                    if let Some(measured) = measured {
+                        assert_eq!(row["latency"]["samples"], rounds * measured, "{row}");
+                    }
+                }
+                if scenario == "uneven-work" {
+                    assert_eq!(seen["seeds"].as_array().unwrap().len() as u64, rounds);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn an_interrupted_scenario_of_connections_that_stay_keeps_who_had_finished() {
+    let arguments = ["--strategies=handoff", "--clients=300"];
+    let seen = interrupted("long-lived", &arguments, |orchestrator, _| {
+        let parent = orchestrator.to_string();
+        let second = || processes(&["--parent", &parent, "--strategy", "handoff"]);
+        await_that("the second had no turn", || !second().is_empty());
+    });
+    let rows = seen["rows"].as_array().unwrap();
+    assert_eq!(rows[0]["connections"]["served"], 2 * 300 + 30);
+    assert!(rows[0]["skipped"].is_null(), "{seen}");
+    assert_eq!(rows[1]["contestant"], "handoff");
+    assert_eq!(rows[1]["skipped"], "interrupted before it had finished");
 }
 
 #[test]

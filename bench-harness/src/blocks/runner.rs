@@ -118,13 +118,7 @@ impl Runner {
         played: Played,
         charge_us: f64,
     ) {
-        for void in &played.voided {
-            self.account(arrivals, void);
-            self.judged.add(&void.trace.connections.without(Category::Late));
-            self.failures.extend(void.failures.iter().cloned());
-        }
         self.account(arrivals, &played);
-        self.judged.add(&played.trace.connections);
         let records = &played.trace.records;
         self.lags.add(&played.trace);
         self.pss_kib.extend(played.pss_kib);
@@ -163,8 +157,6 @@ impl Runner {
         }
         self.after_us.extend(played.after_us());
         self.lag_us = self.lag_us.into_iter().chain(played.lag_p99_us()).max_by(f64::total_cmp);
-        self.void += u32::try_from(played.voided.len()).unwrap_or(u32::MAX);
-        self.void += u32::from(played.is_void);
         self.given = played.given;
         self.cycles += played.scaled.as_ref().map_or(0, |scaled| scaled.cycles);
         self.restarts += played.restarts.unwrap_or_default();
@@ -180,19 +172,30 @@ impl Runner {
             let moments = timeline::moments(arrivals, &played.trace, &deeds);
             timeline::follow(&mut self.timeline, moments);
         }
-        if let Some(failure) = without_connection(&played.trace) {
-            self.failures.push(failure);
-        }
         for remark in played.remarks {
             if !self.remarks.contains(&remark) {
                 self.remarks.push(remark);
             }
         }
-        self.failures.extend(played.failures);
     }
 
-    /// Adds what became of every connection of a block.
-    fn account(&mut self, arrivals: &[Arrival], played: &Played) {
+    /// Adds what was lost, and what became of every connection of a block, each time that it was played.
+    /// This is all that is kept of a block of a round that was not finished.
+    pub(super) fn account(&mut self, arrivals: &[Arrival], played: &Played) {
+        for void in &played.voided {
+            self.count(arrivals, void);
+            self.judged.add(&void.trace.connections.without(Category::Late));
+        }
+        self.count(arrivals, played);
+        self.judged.add(&played.trace.connections);
+        self.failures.extend(without_connection(&played.trace));
+        self.void += u32::try_from(played.voided.len()).unwrap_or(u32::MAX);
+        self.void += u32::from(played.is_void);
+    }
+
+    /// Adds what became of every connection, one time that a block was played.
+    fn count(&mut self, arrivals: &[Arrival], played: &Played) {
+        self.failures.extend(played.failures.iter().cloned());
         let trace = &played.trace;
         self.made += trace.made;
         self.retried += trace.retried;

@@ -227,7 +227,7 @@ impl Comparison<'_> {
         let against = contestants.first().map(Contestant::label).unwrap_or_default();
         let asked =
             Asked { against: &against, clients: None, runtime: None, block: None, seeds: None };
-        self.progress.begin(name, budget);
+        self.progress.begin(name, budget, None);
         let umpire = Umpire::new(self.play.spec.void, false);
         let scenario = scenario::run(
             &self.play.spec,
@@ -244,6 +244,8 @@ impl Comparison<'_> {
                 umpire: &umpire,
             },
         )?;
+        // What an interrupted scenario kept is too little to judge by.
+        self.interrupt.check()?;
         self.progress.end();
         let mut cautions = scenario.cautions;
         cautions.extend(umpire.finish().failure().map(|_| {

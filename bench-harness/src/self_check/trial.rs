@@ -68,7 +68,7 @@ impl Trial<'_> {
         arguments: impl Fn(Side) -> Vec<String>,
         random: &mut SmallRng,
     ) -> anyhow::Result<Seen> {
-        self.progress.begin(name, self.length);
+        self.progress.begin(name, self.length, None);
         let start = Instant::now();
         let mut load = Handle::start(self.program, self.interrupt)?;
         let mut pairs = Vec::new();
