@@ -2,11 +2,56 @@
 
 use std::io::{self, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use libtest_mimic::{Arguments, Completion, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+fn main() -> ExitCode {
+    let test = |name: &str, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    };
+    let trials = vec![
+        test(
+            "a_stranger_is_measured_as_far_as_its_answers_go",
+            a_stranger_is_measured_as_far_as_its_answers_go,
+        ),
+        test(
+            "a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many",
+            a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many,
+        ),
+        test(
+            "what_keeps_a_stranger_from_serving_is_one_clear_error",
+            what_keeps_a_stranger_from_serving_is_one_clear_error,
+        ),
+        test(
+            "a_command_that_cannot_be_meant_is_wrong_usage",
+            a_command_that_cannot_be_meant_is_wrong_usage,
+        ),
+        test("nobody_is_left_however_a_comparison_ends", nobody_is_left_however_a_comparison_ends),
+        Trial::ignorable_test(
+            "a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it",
+            || {
+                if Command::new("python3").arg("--version").output().is_err() {
+                    let why = "there is no python3";
+                    let _ = writeln!(
+                        io::stderr(),
+                        "a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it: skipped, because {why}"
+                    );
+                    return Ok(Completion::ignored_with(why));
+                }
+                a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it();
+                Ok(Completion::Completed)
+            },
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
 
 const BINARY: &str = env!("CARGO_BIN_EXE_forkherd-bench");
 
@@ -65,7 +110,6 @@ fn only_served(row: &serde_json::Value) {
     assert!(connections.len() == 1 && served > Some(0), "{row}");
 }
 
-#[test]
 fn a_stranger_is_measured_as_far_as_its_answers_go() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
@@ -89,7 +133,6 @@ fn a_stranger_is_measured_as_far_as_its_answers_go() {
 }
 
 /// Its connections stay, and each keeps a worker: two of 64 would be served.
-#[test]
 fn a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
@@ -106,7 +149,6 @@ fn a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many() 
     assert!(kept["skipped"].as_str().unwrap().contains("keeps its worker"), "{kept}");
 }
 
-#[test]
 fn what_keeps_a_stranger_from_serving_is_one_clear_error() {
     let port = "127.0.0.1:{port}";
     for (command, words) in [
@@ -127,7 +169,6 @@ fn what_keeps_a_stranger_from_serving_is_one_clear_error() {
     }
 }
 
-#[test]
 fn a_command_that_cannot_be_meant_is_wrong_usage() {
     for (argument, words) in [
         ("--external=nginx", "NAME='COMMAND {port} {workers}'"),
@@ -142,7 +183,6 @@ fn a_command_that_cannot_be_meant_is_wrong_usage() {
 }
 
 /// A stranger that starts somebody in a session of its own, who cannot be asked to leave: he ignores it.
-#[test]
 fn nobody_is_left_however_a_comparison_ends() {
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
         // A word that nobody else's command line has.
@@ -163,12 +203,7 @@ fn nobody_is_left_however_a_comparison_ends() {
     }
 }
 
-#[test]
 fn a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it() {
-    if Command::new("python3").arg("--version").output().is_err() {
-        let _ = writeln!(io::stderr(), "skipped, because there is no python3");
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
     let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/external/listen_fds.py");

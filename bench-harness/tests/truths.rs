@@ -1,22 +1,69 @@
 //! What is known about the ways to share connections comes out: short real comparisons, and what their
 //! reports must say. Counts hold on any machine, and void rounds are kept for them. Waiting times mean
-//! nothing while others wait for the same cores: then those truths are skipped, and say so.
+//! nothing while others wait for the same cores: then those truths are skipped, say so, and count as ignored.
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
 use forkherd_bench::report::{Hung, Report, Row, saved};
+use libtest_mimic::{Arguments, Completion, Trial};
+
+fn main() -> ExitCode {
+    let trials = vec![
+        waiting_time(
+            "whoever_does_not_look_who_is_free_has_a_tail_and_a_shared_queue_has_none",
+            whoever_does_not_look_who_is_free_has_a_tail_and_a_shared_queue_has_none,
+        ),
+        count(
+            "round_robin_is_even_in_count_and_an_exclusive_wakeup_is_not",
+            round_robin_is_even_in_count_and_an_exclusive_wakeup_is_not,
+        ),
+        count(
+            "a_stopped_worker_takes_its_quarter_under_a_bare_hash_and_nobody_under_a_covered_one",
+            a_stopped_worker_takes_its_quarter_under_a_bare_hash_and_nobody_under_a_covered_one,
+        ),
+        waiting_time(
+            "with_equal_means_latencies_scatter_in_private_queues_and_not_in_a_shared_one",
+            with_equal_means_latencies_scatter_in_private_queues_and_not_in_a_shared_one,
+        ),
+        waiting_time(
+            "more_workers_than_cores_take_short_cpu_bound_requests_past_long_ones",
+            more_workers_than_cores_take_short_cpu_bound_requests_past_long_ones,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A truth that holds on any machine.
+fn count(name: &str, test: fn()) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok(())
+    })
+}
+
+/// A truth that cannot be judged while others keep the cores busy.
+fn waiting_time(name: &'static str, test: fn()) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if let Some(why) = others_keep_the_cores_busy() {
+            let _ = writeln!(io::stderr().lock(), "{name}: skipped, because {why}");
+            return Ok(Completion::ignored_with(why));
+        }
+        test();
+        Ok(Completion::Completed)
+    })
+}
 
 /// One comparison at a time: two at once would measure each other.
 static MACHINE: Mutex<()> = Mutex::new(());
 
-/// Whether something else keeps the cores busy: looked at for half a second, no other comparison running and
-/// this process asleep. Says so past the test runner, which shows nothing of a test that passes.
-fn others_keep_the_cores_busy() -> bool {
+/// Says if something else keeps the cores busy: looked at for half a second, no other comparison running and
+/// this process asleep.
+fn others_keep_the_cores_busy() -> Option<String> {
     const LOOKS: usize = 50;
     let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut running = 0;
@@ -28,13 +75,7 @@ fn others_keep_the_cores_busy() -> bool {
         running += now.parse::<usize>().unwrap().saturating_sub(1);
     }
     let busy = running > available_parallelism().unwrap().get() * LOOKS / 2;
-    if busy {
-        let test = std::thread::current().name().unwrap_or_default().to_owned();
-        let said =
-            format!("{test}: skipped, because {running} processes ran beside it in {LOOKS} looks");
-        let _ = writeln!(io::stderr().lock(), "{said}");
-    }
-    busy
+    busy.then(|| format!("{running} processes ran beside it in {LOOKS} looks"))
 }
 
 /// The report of `forkherd-bench compare` with these arguments; `SCENARIO` among them stands for the file
@@ -79,11 +120,7 @@ work = { exponential_us = 4000 }
 length_s = 4
 "#;
 
-#[test]
 fn whoever_does_not_look_who_is_free_has_a_tail_and_a_shared_queue_has_none() {
-    if others_keep_the_cores_busy() {
-        return;
-    }
     let strategies = "--strategies=handoff:eager,reuseport:hash:bare";
     let report = compare(
         UNEVEN,
@@ -114,7 +151,6 @@ bursts = 10
 churn = 10
 "#;
 
-#[test]
 fn round_robin_is_even_in_count_and_an_exclusive_wakeup_is_not() {
     let strategies = "--strategies=prefork:exclusive";
     let report = compare(
@@ -146,7 +182,6 @@ length_s = 5
 fault = { stop = { for_ms = 3000 } }
 "#;
 
-#[test]
 fn a_stopped_worker_takes_its_quarter_under_a_bare_hash_and_nobody_under_a_covered_one() {
     let report = compare(
         STOPPED,
@@ -167,11 +202,7 @@ fn a_stopped_worker_takes_its_quarter_under_a_bare_hash_and_nobody_under_a_cover
     assert!(covered <= bare / 10, "{covered} of {in_time}, bare {bare}");
 }
 
-#[test]
 fn with_equal_means_latencies_scatter_in_private_queues_and_not_in_a_shared_one() {
-    if others_keep_the_cores_busy() {
-        return;
-    }
     let strategies = "--strategies=reuseport:hash:bare";
     let report =
         compare("", &["--scenarios=closed-loop", "--seeds=1", strategies, "--against=prefork"]);
@@ -187,11 +218,7 @@ fn with_equal_means_latencies_scatter_in_private_queues_and_not_in_a_shared_one(
     assert!(scattered >= 3.0 * even, "standard deviations {scattered} µs, {even} µs");
 }
 
-#[test]
 fn more_workers_than_cores_take_short_cpu_bound_requests_past_long_ones() {
-    if others_keep_the_cores_busy() {
-        return;
-    }
     let report = compare(
         "",
         &["--scenarios=cpu-bound", "--seconds=15", "--strategies=prefork", "--against=prefork"],
