@@ -49,10 +49,7 @@ impl Case {
             Runs::OnTokio => runtime == RuntimeKind::Tokio,
             Runs::OneAtATime => runtime.is_one_at_a_time(),
             Runs::OnThreads => runtime.lanes() > 1,
-            Runs::SharedOnTokio => {
-                let private = queue.is_of_channels();
-                runtime == RuntimeKind::Tokio && !private
-            }
+            Runs::SharedOnTokio => runtime == RuntimeKind::Tokio && !queue.is_of_channels(),
             Runs::InChannels => runtime.lanes() == 1 && queue.is_of_channels(),
         }
     }
