@@ -81,8 +81,8 @@
 //!   | work, load | `balanced` | a bare hash |
 //!   |---|---|---|
 //!   | exponential, 0.7 | 1.01 (1.02) | 3.7 (3.7) |
-//!   | exponential, 0.9 | 1.04 (1.12) | 7.2 (15.7) |
-//!   | bimodal, its short requests, 0.7 | 1.03 (1.05) | 18 (22) |
+//!   | exponential, 0.9 | 1.01 (1.08) | 7.2 (15.7) |
+//!   | bimodal, its short requests, 0.7 | 1.02 (1.05) | 18 (22) |
 //!
 //! * `least` and `balanced` choose when the handshake *begins*. `balanced` does not depend on that: whoever is
 //!   free takes what waits. `least` alone goes by what was true a round trip ago.
