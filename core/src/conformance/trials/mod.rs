@@ -36,7 +36,7 @@ enum Runs {
     OneAtATime,
     OnThreads,
     /// Where what waits for an event loop can be taken by another: not from its own channel.
-    SharedOnTokio,
+    OutsideChannelsOnTokio,
     /// Where connections travel as descriptors, on one lane.
     InChannels,
 }
@@ -49,7 +49,9 @@ impl Case {
             Runs::OnTokio => runtime == RuntimeKind::Tokio,
             Runs::OneAtATime => runtime.is_one_at_a_time(),
             Runs::OnThreads => runtime.lanes() > 1,
-            Runs::SharedOnTokio => runtime == RuntimeKind::Tokio && !queue.is_of_channels(),
+            Runs::OutsideChannelsOnTokio => {
+                runtime == RuntimeKind::Tokio && !queue.is_of_channels()
+            }
             Runs::InChannels => runtime.lanes() == 1 && queue.is_of_channels(),
         }
     }
@@ -80,7 +82,7 @@ pub(super) fn all() -> Vec<Case> {
         on_one_lane("a_hung_worker_keeps_nobody_waiting_and_may_go_on", hung::blocking_sleep),
         Case {
             name: "a_busy_event_loop_keeps_nobody_waiting",
-            runs: Runs::SharedOnTokio,
+            runs: Runs::OutsideChannelsOnTokio,
             run: hung::busy_loop,
         },
         Case {
