@@ -90,8 +90,9 @@
 //!   would take everybody's connections, and the counts would follow instead of lead. With counts (`least`,
 //!   `balanced`) who has more connections than the mean lets others go first. Where all are behind nobody
 //!   is late. What a loop had accepted before it was busy waits with it.
-//! * On event loops the supervisor looks at all queues every 100 ms while there is any connection, and
-//!   at nothing while there is none. A loop that is kept busy without having a connection shows within 1.2 s.
+//! * On event loops the supervisor looks at all queues every 100 ms while connections come or are served, and
+//!   once a second where for 100 ms there was none. The first one then calls it, which is a call more in its worker,
+//!   ten times a second at most. A loop that is kept busy where nobody has a connection shows within 1.2 s.
 //! * What the counts say is a hint: every worker can write them. One that lies draws connections to
 //!   itself or to others; it cannot open a closed gate or take a connection out of a queue that it
 //!   does not hold.

@@ -14,6 +14,8 @@ pub(crate) struct Looks {
     queues: Vec<Vec<OwnedFd>>,
     workers: BTreeMap<WorkerId, View>,
     next: Option<Instant>,
+    /// What all workers together had taken at the last look.
+    taken: u64,
     /// Workers say when one takes a connection.
     wakes: bool,
     /// Nothing was there, and they were asked to.
@@ -30,7 +32,7 @@ pub(crate) struct Sight {
 }
 
 impl Looks {
-    /// How often to look while there is anything to see.
+    /// How often to look while there is anything to see, or was.
     ///
     /// 100 ms: three looks agree within 0.3 s, and a look at 128 slots costs 60 µs.
     const OFTEN: Duration = Duration::from_millis(100);
@@ -46,7 +48,7 @@ impl Looks {
             listeners.map(|listener| listener.as_fd().try_clone_to_owned()).collect()
         };
         let queues = (0..slots).map(queues_of).collect::<io::Result<_>>()?;
-        Ok(Self { queues, workers: BTreeMap::new(), next: None, wakes, sleeps: false })
+        Ok(Self { queues, workers: BTreeMap::new(), next: None, taken: 0, wakes, sleeps: false })
     }
 
     pub(crate) fn begin(&mut self, worker: WorkerId, view: View) {
@@ -92,6 +94,10 @@ impl Looks {
 
     /// When to look again. `quiet`: there was nothing to be seen.
     pub(crate) fn again(&mut self, now: Instant, quiet: bool) -> Duration {
+        // What came and went since the last look cannot be seen either, and would call us each time.
+        let taken = self.taken();
+        let before = std::mem::replace(&mut self.taken, taken);
+        let quiet = quiet && taken == before;
         let sleeps = quiet && self.wakes;
         if std::mem::replace(&mut self.sleeps, sleeps) != sleeps {
             for view in self.workers.values() {
@@ -99,16 +105,22 @@ impl Looks {
             }
         }
         // Asked first and looked at again: who took a connection before it was asked did not kick.
-        let quiet = quiet && !self.workers.values().any(|view| view.in_service() > 0);
+        let quiet = quiet && self.taken() == taken;
         let wait = if quiet { Self::SELDOM } else { Self::OFTEN };
         self.next = Some(now + wait);
         wait
+    }
+
+    fn taken(&self) -> u64 {
+        self.workers.values().map(View::taken).fold(0, u64::wrapping_add)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
 
     use forkherd_core::SlotId;
     use forkherd_core::conformance::Alone;
@@ -140,6 +152,7 @@ mod tests {
         let now = Instant::now();
         drop(alone.take().unwrap());
         assert!(!alone.has_kicked(), "nobody asked for it");
+        assert_eq!(looks.again(now, true), Looks::OFTEN, "somebody was there");
         assert_eq!(looks.again(now, true), Looks::SELDOM);
         // Nothing wakes us but time, or somebody.
         let served = alone.take().unwrap();
@@ -154,9 +167,63 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_are_over_before_anybody_looks_do_not_call_each_time() {
+        let (mut looks, _listener, alone) = stage();
+        let now = Instant::now();
+        assert_eq!(looks.again(now, true), Looks::SELDOM);
+        drop(alone.take().unwrap());
+        assert!(alone.has_kicked(), "the first one after a time without any");
+        // There is nothing to be seen, at this look and at the next.
+        for _ in 0..2 {
+            assert_eq!(looks.again(now, true), Looks::OFTEN);
+            drop(alone.take().unwrap());
+            assert!(!alone.has_kicked(), "we look anyway");
+        }
+        assert_eq!(looks.again(now, true), Looks::OFTEN);
+        assert_eq!(looks.again(now, true), Looks::SELDOM);
+        drop(alone.take().unwrap());
+        assert!(alone.has_kicked(), "nobody came for a while");
+    }
+
+    #[test]
     fn who_took_a_connection_before_it_was_asked_is_not_overlooked() {
         let (mut looks, _listener, alone) = stage();
         let _served = alone.take().unwrap();
         assert_eq!(looks.again(Instant::now(), true), Looks::OFTEN);
+    }
+
+    #[test]
+    fn who_takes_a_connection_just_then_kicks_or_is_seen() {
+        const ROUNDS: u32 = 5_000;
+        let (mut looks, _listener, alone) = stage();
+        let (begun, taken) = (AtomicU32::new(0), AtomicU32::new(0));
+        let wait_for = |count: &AtomicU32, round| {
+            while count.load(Ordering::SeqCst) < round {
+                thread::yield_now();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    wait_for(&begun, round);
+                    drop(alone.take());
+                    taken.store(round, Ordering::SeqCst);
+                }
+            });
+            let now = Instant::now();
+            let mut overlooked = 0;
+            for round in 1..=ROUNDS {
+                // Awake, and nobody has kicked yet.
+                looks.again(now, false);
+                let _ = alone.has_kicked();
+                begun.store(round, Ordering::SeqCst);
+                // As long as it takes to take one, more or less.
+                (0..round % 1_000).for_each(|_| std::hint::spin_loop());
+                let wait = looks.again(now, true);
+                wait_for(&taken, round);
+                overlooked += u32::from(wait != Looks::OFTEN && !alone.has_kicked());
+            }
+            assert_eq!(overlooked, 0);
+        });
     }
 }
