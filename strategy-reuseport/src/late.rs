@@ -20,10 +20,19 @@ struct Slot {
 /// What a look shows of one slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Loop {
-    /// Somebody is in its queue.
-    pub(crate) waits: bool,
-    /// How often its event loop has turned. `None`: nobody serves it, which is known without us.
+    /// Connections in its queue.
+    pub(crate) queued: u64,
+    /// How many its event loop has taken.
+    pub(crate) taken: u64,
+    /// How often that has turned. `None`: nobody serves it, which is known without us.
     pub(crate) turns: Option<u64>,
+}
+
+impl Loop {
+    /// Whether somebody who was in its queue at the look `before` may be there still: it took fewer than waited.
+    fn stood_since(self, before: Self) -> bool {
+        self.queued > 0 && self.taken.saturating_sub(before.taken) < before.queued
+    }
 }
 
 impl Late {
@@ -35,16 +44,17 @@ impl Late {
     ///
     /// Late is whose queue stood for two looks while its loop did not turn once, as long as there is
     /// another that keeps up: where all are behind, to send everything to whoever happened to turn last
-    /// would be worse. It is late until it turns, also when siblings have emptied its queue meanwhile.
+    /// would be worse. It keeps up if nobody waited for it from one look to the next, however many wait
+    /// now. Who is late is so until it turns, also when siblings have emptied its queue meanwhile.
     pub(crate) fn look(&mut self, seen: &[Loop]) -> bool {
         let looks = || self.slots.iter().zip(seen);
         let keeps_up = looks().any(|(slot, now)| {
-            now.turns.is_some() && !slot.late && !(slot.seen.waits && now.waits)
+            now.turns.is_some() && !slot.late && !now.stood_since(slot.seen)
         });
         let mut changed = false;
         for (slot, &now) in self.slots.iter_mut().zip(seen) {
             let stands = now.turns.is_some() && now.turns == slot.seen.turns;
-            let late = stands && (slot.late || (keeps_up && slot.seen.waits && now.waits));
+            let late = stands && (slot.late || (keeps_up && now.stood_since(slot.seen)));
             changed |= std::mem::replace(&mut slot.late, late) != late;
             slot.seen = now;
         }
@@ -62,13 +72,16 @@ impl Late {
 mod tests {
     use super::*;
 
-    /// Each look: per slot whether somebody waits, and how often its loop has turned. Gives who is late
-    /// after each.
-    fn check(looks: &[&[(bool, u64)]], expected: &[&[u32]]) {
+    /// So many wait, and it has turned, and taken one at each turn, so often.
+    fn at(queued: u64, turns: u64) -> Loop {
+        Loop { queued, taken: turns, turns: Some(turns) }
+    }
+
+    /// Each look: per slot how many wait, and how often its loop has turned. Gives who is late after each.
+    fn check(looks: &[&[(u64, u64)]], expected: &[&[u32]]) {
         let mut late = Late::new(looks[0].len());
         for (n, (look, expected)) in looks.iter().zip(expected).enumerate() {
-            let seen: Vec<_> =
-                look.iter().map(|&(waits, turns)| Loop { waits, turns: Some(turns) }).collect();
+            let seen: Vec<_> = look.iter().map(|&(queued, turns)| at(queued, turns)).collect();
             let before: Vec<_> = late.slots().collect();
             let changed = late.look(&seen);
             let now: Vec<_> = late.slots().collect();
@@ -79,61 +92,69 @@ mod tests {
 
     #[test]
     fn whose_queue_stood_for_two_looks_is_late_until_it_turns() {
-        let (idle, waits) = ((false, 7), (true, 3));
+        let (idle, waits) = ((0, 7), (1, 3));
         // Emptied by siblings in the fourth look, and it turns before the fifth.
         check(
-            &[
-                &[idle, (false, 3)],
-                &[idle, waits],
-                &[idle, waits],
-                &[idle, (false, 3)],
-                &[idle, (false, 4)],
-            ],
+            &[&[idle, (0, 3)], &[idle, waits], &[idle, waits], &[idle, (0, 3)], &[idle, (0, 4)]],
             &[&[], &[], &[1], &[1], &[]],
         );
     }
 
     #[test]
     fn a_loop_that_turns_is_not_late_however_many_wait() {
-        check(&[&[(false, 0), (true, 1)], &[(false, 0), (true, 2)]], &[&[], &[]]);
+        check(&[&[(0, 0), (9, 1)], &[(0, 0), (9, 2)]], &[&[], &[]]);
     }
 
     #[test]
     fn a_loop_that_does_not_turn_and_for_which_nobody_waits_is_not_late() {
-        check(&[&[(false, 0), (false, 1)], &[(false, 0), (false, 1)]], &[&[], &[]]);
+        check(&[&[(0, 0), (0, 1)], &[(0, 0), (0, 1)]], &[&[], &[]]);
         // One comes just before the second look.
-        check(&[&[(false, 0), (false, 1)], &[(false, 0), (true, 1)]], &[&[], &[]]);
+        check(&[&[(0, 0), (0, 1)], &[(0, 0), (1, 1)]], &[&[], &[]]);
     }
 
     #[test]
     fn where_all_are_behind_nobody_is_late() {
-        let behind: &[_] = &[(true, 5), (true, 1), (true, 1)];
+        let behind: &[_] = &[(2, 5), (1, 1), (1, 1)];
         check(&[behind, behind], &[&[], &[]]);
         // The first turns, but its queue stood.
-        check(&[behind, &[(true, 6), (true, 1), (true, 1)]], &[&[], &[]]);
+        check(&[behind, &[(2, 6), (1, 1), (1, 1)]], &[&[], &[]]);
         // Its queue did not: it keeps up.
-        check(&[behind, &[(false, 6), (true, 1), (true, 1)]], &[&[], &[1, 2]]);
+        check(&[behind, &[(0, 6), (1, 1), (1, 1)]], &[&[], &[1, 2]]);
+    }
+
+    #[test]
+    fn a_loop_that_took_all_who_waited_keeps_up_though_others_wait_now() {
+        check(&[&[(2, 5), (1, 1)], &[(9, 7), (1, 1)]], &[&[], &[1]]);
+        // As little can be said of one whose count went back, because a worker of its slot is gone.
+        check(&[&[(2, 5), (1, 1)], &[(9, 0), (1, 1)]], &[&[], &[]]);
+    }
+
+    #[test]
+    fn a_loop_that_turns_and_takes_nobody_does_not_keep_up() {
+        let mut late = Late::new(2);
+        for turns in [5, 9_000] {
+            let turns = Some(turns);
+            late.look(&[Loop { queued: 1, taken: 3, turns }, at(1, 1)]);
+            assert_eq!(late.slots().next(), None);
+        }
     }
 
     #[test]
     fn the_last_that_keeps_up_is_never_late() {
-        let behind: &[_] = &[(true, 5), (true, 1)];
-        let first = (false, 5);
-        check(
-            &[&[first, (true, 1)], &[first, (true, 1)], behind, behind],
-            &[&[], &[1], &[1], &[1]],
-        );
+        let behind: &[_] = &[(1, 5), (1, 1)];
+        let first = (0, 5);
+        check(&[&[first, (1, 1)], &[first, (1, 1)], behind, behind], &[&[], &[1], &[1], &[1]]);
     }
 
     #[test]
     fn a_slot_that_nobody_serves_is_somebody_elses_affair() {
         let mut late = Late::new(2);
-        let nobody = Loop { waits: true, turns: None };
-        let idle = Loop { waits: false, turns: Some(1) };
+        let nobody = Loop { turns: None, ..at(1, 0) };
+        let idle = at(0, 1);
         assert!(!late.look(&[idle, nobody]) && !late.look(&[idle, nobody]));
         // Nor does it keep up.
-        let waits = Loop { waits: true, turns: Some(1) };
-        let gone = Loop { waits: false, turns: None };
+        let waits = at(1, 1);
+        let gone = Loop { turns: None, ..at(0, 0) };
         assert!(!late.look(&[gone, waits]) && !late.look(&[gone, waits]));
     }
 }

@@ -33,7 +33,8 @@
 //!
 //! On event loops siblings cover for one that is *late*, too: somebody is in its queue and it does not turn,
 //! because a handler keeps it busy. The supervisor looks ten times a second; so who waits there waits for
-//! 0.1 to 0.2 s, or until that loop turns, if that is sooner.
+//! 0.1 to 0.2 s, or until that loop turns, if that is sooner. Where nobody has a connection it looks once a
+//! second: then up to 1.2 s. And as long as no sibling keeps up, they all wait for their own.
 //!
 //! Two variants place connections by load: in place of the hash, an eBPF program chooses the slot.
 //!
@@ -89,10 +90,10 @@
 //! * An event loop steals only from one that is late: it is never too busy to accept, so whoever wakes first
 //!   would take everybody's connections, and the counts would follow instead of lead. With counts (`least`,
 //!   `balanced`) who has more connections than the mean lets others go first. Where all are behind nobody
-//!   is late. What a loop had accepted before it was busy waits with it.
+//!   is late: each has somebody in its queue for longer than from one look to the next. What a loop had accepted before it was busy waits with it.
 //! * On event loops the supervisor looks at all queues every 100 ms while connections come or are served, and
 //!   once a second where for 100 ms there was none. The first one then calls it, which is a call more in its worker,
-//!   ten times a second at most. A loop that is kept busy where nobody has a connection shows within 1.2 s.
+//!   ten times a second at most.
 //! * What the counts say is a hint: every worker can write them. One that lies draws connections to
 //!   itself or to others; it cannot open a closed gate or take a connection out of a queue that it
 //!   does not hold.
@@ -118,7 +119,7 @@ use std::time::{Duration, Instant};
 
 use forkherd_core::{
     Acceptor, Inherit, Inherited, Needs, Plan, RuntimeKind, Setup, SlotId, Strategy, Unsupported,
-    WorkerId,
+    View, WorkerId,
 };
 use nix::libc;
 
@@ -259,9 +260,13 @@ impl Reuseport {
     /// Looks whose event loop is late: nothing goes there, and siblings take what waits.
     fn look_for_late(&mut self, looks: &Looks, seen: &[Sight]) {
         let slots = (0..).map(SlotId).zip(seen);
-        let loops = slots.map(|(slot, sight)| Loop {
-            waits: sight.queued > 0,
-            turns: self.seats.on(slot).map(|worker| looks.turns(worker)).reduce(u64::wrapping_add),
+        let loops = slots.map(|(slot, sight)| {
+            let views = || self.seats.on(slot).filter_map(|worker| looks.of(worker));
+            Loop {
+                queued: sight.queued.unsigned_abs(),
+                taken: views().map(View::taken).fold(0, u64::wrapping_add),
+                turns: views().map(View::turns).reduce(u64::wrapping_add),
+            }
         });
         let loops: Vec<_> = loops.collect();
         if !self.late.look(&loops) {

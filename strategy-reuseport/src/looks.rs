@@ -61,9 +61,9 @@ impl Looks {
         self.workers.remove(&worker)
     }
 
-    /// How often the event loop of a worker has turned.
-    pub(crate) fn turns(&self, worker: WorkerId) -> u64 {
-        self.workers.get(&worker).map_or(0, View::turns)
+    /// What a worker says of itself.
+    pub(crate) fn of(&self, worker: WorkerId) -> Option<&View> {
+        self.workers.get(&worker)
     }
 
     /// How long until the next look, if it is not time.
