@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forkherd_core::{
-    Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, SlotId, Source,
-    SourceId, Wake,
+    AcceptFault, Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, Meter,
+    SlotId, Source, SourceId, Wake,
 };
 
 use crate::counts::{Count, Counts};
@@ -22,10 +22,15 @@ pub(crate) struct ReuseportAcceptor {
     own: SlotId,
     watch: Watch,
     counts: Option<Arc<Counts>>,
+    meter: Meter,
     /// It is never too busy to take more, so it lets those take first what it covers who have less.
     is_event_loop: bool,
     /// Since when it does.
     stands_back_since: Option<Instant>,
+    /// The last attempt found no descriptor, or no memory: handlers may have taken what was free.
+    is_starved: bool,
+    /// Its gate is closed.
+    is_full: bool,
     is_closed: bool,
 }
 
@@ -58,10 +63,20 @@ impl ReuseportAcceptor {
             own,
             watch,
             counts,
+            meter: inherited.meter().clone(),
             is_event_loop,
             stands_back_since: None,
+            is_starved: false,
+            is_full: false,
             is_closed: false,
         })
+    }
+
+    /// An event loop that can take nobody says so, and siblings take what waits for it: see `late`.
+    fn say_full(&mut self, is_full: bool) {
+        if self.is_event_loop && std::mem::replace(&mut self.is_full, is_full) != is_full {
+            self.meter.close_gate(is_full);
+        }
     }
 
     /// Who has more than his share leaves what waits in covered slots to others: for so long.
@@ -82,6 +97,7 @@ impl Acceptor for ReuseportAcceptor {
     }
 
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
+        self.say_full(load.room == 0 || self.is_starved);
         let stands_back = self.stands_back(load.cover);
         if let Some(left) = stands_back {
             interest.recheck(left);
@@ -95,6 +111,10 @@ impl Acceptor for ReuseportAcceptor {
             };
             interest.set(source, *slot == self.own || sibling);
         }
+        if self.is_starved {
+            // It tries again without: a wake-up that came just then would be spent on nobody.
+            interest.set_all(false);
+        }
         self.listeners.arm(load.room, interest);
     }
 
@@ -105,10 +125,12 @@ impl Acceptor for ReuseportAcceptor {
     fn try_accept(&mut self) -> io::Result<Option<Connection>> {
         let connection = match &self.counts {
             Some(counts) if self.watch == Watch::Group && !self.is_closed => {
-                try_longest(&mut self.listeners, &self.slots, counts, self.own)?
+                try_longest(&mut self.listeners, &self.slots, counts, self.own)
             }
-            _ => self.listeners.try_accept()?,
+            _ => self.listeners.try_accept(),
         };
+        self.is_starved = is_starved(&connection);
+        let connection = connection?;
         if let (Some(_), Some(counts)) = (&connection, &self.counts) {
             let from = self.slots.get(self.listeners.last_taken_from()).copied();
             counts.take(from.unwrap_or(self.own), self.own);
@@ -120,6 +142,10 @@ impl Acceptor for ReuseportAcceptor {
         self.is_closed = true;
         self.listeners.close(leaving);
     }
+}
+
+fn is_starved(taken: &io::Result<Option<Connection>>) -> bool {
+    matches!(taken, Err(error) if AcceptFault::of(error) == AcceptFault::Resources)
 }
 
 /// How long those with fewer connections may take what waits in a covered slot before anybody does: they may

@@ -1,7 +1,8 @@
-//! Whose event loop is late: it does not turn, and somebody waits for it. Pure.
+//! Whose event loop is late: it does not turn, or has no room, and somebody waits for it. Pure.
 //!
 //! An event loop is never too busy to accept, but one handler that does not let go keeps it from turning,
-//! and then what is queued for it waits though its siblings have nothing to do.
+//! and at its limit of descriptors it turns and takes nobody. Then what is queued for it waits though its
+//! siblings have nothing to do.
 
 use forkherd_core::SlotId;
 
@@ -26,6 +27,8 @@ pub(crate) struct Loop {
     pub(crate) taken: u64,
     /// How often that has turned. `None`: nobody serves it, which is known without us.
     pub(crate) turns: Option<u64>,
+    /// It has said that it has no room for another.
+    pub(crate) is_full: bool,
 }
 
 impl Loop {
@@ -42,18 +45,19 @@ impl Late {
 
     /// Takes a look, by slot; true if others are late now than were before.
     ///
-    /// Late is whose queue stood for two looks while its loop did not turn once, as long as there is
-    /// another that keeps up: where all are behind, to send everything to whoever happened to turn last
-    /// would be worse. It keeps up if nobody waited for it from one look to the next, however many wait
-    /// now. Who is late is so until it turns, also when siblings have emptied its queue meanwhile.
+    /// Late is whose queue stood for two looks while its loop did not turn once, or is full, as long as
+    /// there is another that keeps up: where all are behind, to send everything to whoever happened to turn
+    /// last would be worse. It keeps up if nobody waited for it from one look to the next, however many wait
+    /// now, and if it has room. Who is late is so until it turns with room, also when siblings have emptied
+    /// its queue meanwhile.
     pub(crate) fn look(&mut self, seen: &[Loop]) -> bool {
         let looks = || self.slots.iter().zip(seen);
         let keeps_up = looks().any(|(slot, now)| {
-            now.turns.is_some() && !slot.late && !now.stood_since(slot.seen)
+            now.turns.is_some() && !now.is_full && !slot.late && !now.stood_since(slot.seen)
         });
         let mut changed = false;
         for (slot, &now) in self.slots.iter_mut().zip(seen) {
-            let stands = now.turns.is_some() && now.turns == slot.seen.turns;
+            let stands = now.turns.is_some() && (now.is_full || now.turns == slot.seen.turns);
             let late = stands && (slot.late || (keeps_up && now.stood_since(slot.seen)));
             changed |= std::mem::replace(&mut slot.late, late) != late;
             slot.seen = now;
@@ -74,7 +78,7 @@ mod tests {
 
     /// So many wait, and it has turned, and taken one at each turn, so often.
     fn at(queued: u64, turns: u64) -> Loop {
-        Loop { queued, taken: turns, turns: Some(turns) }
+        Loop { queued, taken: turns, turns: Some(turns), is_full: false }
     }
 
     /// Each look: per slot how many wait, and how often its loop has turned. Gives who is late after each.
@@ -133,8 +137,7 @@ mod tests {
     fn a_loop_that_turns_and_takes_nobody_does_not_keep_up() {
         let mut late = Late::new(2);
         for turns in [5, 9_000] {
-            let turns = Some(turns);
-            late.look(&[Loop { queued: 1, taken: 3, turns }, at(1, 1)]);
+            late.look(&[Loop { taken: 3, ..at(1, turns) }, at(1, 1)]);
             assert_eq!(late.slots().next(), None);
         }
     }
@@ -144,6 +147,32 @@ mod tests {
         let behind: &[_] = &[(1, 5), (1, 1)];
         let first = (0, 5);
         check(&[&[first, (1, 1)], &[first, (1, 1)], behind, behind], &[&[], &[1], &[1], &[1]]);
+    }
+
+    #[test]
+    fn a_loop_that_is_full_is_late_until_it_has_room_though_it_turns() {
+        let mut late = Late::new(2);
+        let full = |queued, turns| Loop { taken: 3, is_full: true, ..at(queued, turns) };
+        // Emptied by siblings before the third look; it has room before the fifth.
+        let looks = [full(1, 3), full(1, 5), full(0, 7), full(1, 9), at(0, 11)];
+        for (n, (look, expected)) in looks.into_iter().zip([0, 1, 1, 1, 0]).enumerate() {
+            late.look(&[at(0, 7), look]);
+            assert_eq!(late.slots().count(), expected, "look {n}");
+        }
+        // Who takes as many as wait holds nobody up, full as it is.
+        for turns in [12, 13, 14] {
+            late.look(&[at(0, 7), Loop { is_full: true, ..at(1, turns) }]);
+            assert_eq!(late.slots().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_loop_that_is_full_does_not_keep_up() {
+        let mut late = Late::new(2);
+        let full = |queued| Loop { is_full: true, ..at(queued, 1) };
+        for look in [[full(0), full(1)], [full(0), full(1)], [full(0), at(1, 1)]] {
+            assert!(!late.look(&look));
+        }
     }
 
     #[test]

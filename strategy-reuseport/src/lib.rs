@@ -32,9 +32,10 @@
 //! neither reset nor left waiting.
 //!
 //! On event loops siblings cover for one that is *late*, too: somebody is in its queue and it does not turn,
-//! because a handler keeps it busy. The supervisor looks ten times a second; so who waits there waits for
-//! 0.1 to 0.2 s, or until that loop turns, if that is sooner. Where nobody has a connection it looks once a
-//! second: then up to 1.2 s. And as long as no sibling keeps up, they all wait for their own.
+//! because a handler keeps it busy, or it has no descriptor for another connection. The supervisor looks ten
+//! times a second; so who waits there waits for 0.1 to 0.2 s, or until that loop comes to it, if that is
+//! sooner. Where nobody has a connection it looks once a second: then up to 1.2 s. And as long as no sibling
+//! keeps up, nobody is relieved.
 //!
 //! Two variants place connections by load: in place of the hash, an eBPF program chooses the slot.
 //!
@@ -89,11 +90,14 @@
 //!   free takes what waits. `least` alone goes by what was true a round trip ago.
 //! * An event loop steals only from one that is late: it is never too busy to accept, so whoever wakes first
 //!   would take everybody's connections, and the counts would follow instead of lead. With counts (`least`,
-//!   `balanced`) who has more connections than the mean lets others go first. Where all are behind nobody
-//!   is late: each has somebody in its queue for longer than from one look to the next. What a loop had accepted before it was busy waits with it.
+//!   `balanced`) who has more connections than the mean lets others go first. Where all are behind (each is full,
+//!   or somebody waits for it from one look to the next) nobody is late. What a loop had accepted before it was
+//!   busy waits with it.
 //! * On event loops the supervisor looks at all queues every 100 ms while connections come or are served, and
 //!   once a second where for 100 ms there was none. The first one then calls it, which is a call more in its worker,
 //!   ten times a second at most.
+//! * An event loop that runs out of descriptors says so, which is a call in it and a wake-up of the supervisor; at its
+//!   limit that is once for each connection that takes the place of one that ended.
 //! * What the counts say is a hint: every worker can write them. One that lies draws connections to
 //!   itself or to others; it cannot open a closed gate or take a connection out of a queue that it
 //!   does not hold.
@@ -266,6 +270,7 @@ impl Reuseport {
                 queued: sight.queued.unsigned_abs(),
                 taken: views().map(View::taken).fold(0, u64::wrapping_add),
                 turns: views().map(View::turns).reduce(u64::wrapping_add),
+                is_full: views().all(View::gate_is_closed),
             }
         });
         let loops: Vec<_> = loops.collect();

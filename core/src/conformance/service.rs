@@ -10,9 +10,12 @@
 //! | `spin` | `begun <worker>`, and then the worker loops for ever |
 //! | `keep` | `begun <worker>`, and nothing more: the handler returns and leaves the connection open |
 //! | `panic` | `begun <worker>`, and then the handler panics |
+//! | `linger` | as `hold`, but an event loop closes when it is told to leave |
+//! | `hoard` | as `hold`, but an event loop has no descriptor left from before `begun` to the second line |
 //!
 //! The answer is `<slot> <generation> <pid> <listener> <address> <peer>`.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -176,6 +179,8 @@ enum Request {
     Keep,
     /// The handler panics.
     Panic,
+    /// Tokio: as [`Hold`](Self::Hold), but meanwhile the worker has no descriptor left.
+    Hoard,
     /// Tokio: as [`Hold`](Self::Hold), but the worker closes when it is told to leave.
     Linger,
 }
@@ -189,6 +194,7 @@ impl Request {
             "spin" => Ok(Self::Spin),
             "keep" => Ok(Self::Keep),
             "panic" => Ok(Self::Panic),
+            "hoard" => Ok(Self::Hoard),
             "linger" => Ok(Self::Linger),
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, format!("asked for `{line}`"))),
         }
@@ -234,6 +240,11 @@ fn spin() -> ! {
     loop {
         std::hint::spin_loop();
     }
+}
+
+/// As many as there are: its trial has set a limit.
+fn all_descriptors() -> Vec<File> {
+    std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
 }
 
 /// What handlers have kept, until the worker ends.
@@ -287,6 +298,7 @@ async fn serve_async(mut connection: AsyncConnection) -> io::Result<()> {
     let mut inbox = Inbox::default();
     let request = Request::parse(&next_line_async(&mut connection, &mut inbox).await?)?;
     if request != Request::Serve {
+        let _hoard = if request == Request::Hoard { all_descriptors() } else { Vec::new() };
         connection.write_all(begun(connection.worker()).as_bytes()).await?;
         match request {
             Request::Gate => wait_at_gate(connection.stream())?,

@@ -1,10 +1,12 @@
 //! Descriptors, channels and time run out, and nothing vanishes in silence.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::conformance::client::{Client, all_answered, crowd};
+use crate::conformance::client::{Client, all_answered, crowd, visit};
+use crate::conformance::herd::PATIENCE;
 use crate::conformance::journal::Said;
 use crate::conformance::proc::{self, poll_until};
 use crate::conformance::spec::Spec;
@@ -13,13 +15,13 @@ use crate::conformance::stage::{Outcome, Stage, Verdict};
 /// What each worker may open; the supervisor may open as many, and what its slots need.
 const FILES: u64 = 64;
 const WORKERS: u32 = 2;
+/// A worker that holds so many is at its limit, less what it keeps in reserve.
+const FULL: usize = 50;
 
 /// More clients than all workers have descriptors for: some are served, some wait, nobody is dropped;
 /// not when the supervisor pokes workers that are full, nor when it tells them to leave.
 pub(super) fn descriptors(stage: &Stage) -> Outcome {
     const CLIENTS: usize = 500;
-    /// A worker that holds so many is at its limit, less what it keeps in reserve.
-    const FULL: usize = 50;
 
     let spec = Spec { files: Some(FILES), workers: WORKERS, ..stage.spec() };
     let mut herd = stage.serving(&spec)?;
@@ -53,6 +55,68 @@ pub(super) fn descriptors(stage: &Stage) -> Outcome {
     all_answered(clients)?;
     herd.journal().wait("the rolling restart is done", mark, |said| {
         said.contains(&Said::RestartDone).then_some(())
+    })?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// An event loop has as many connections as it can have, and they stay; who comes beyond that is served by
+/// the other.
+pub(super) fn full_loop(stage: &Stage) -> Outcome {
+    /// More than one can hold, fewer than both.
+    const KEPT: usize = 64;
+    const CLIENTS: usize = 40;
+    let spec = Spec { files: Some(FILES), workers: WORKERS, ..stage.spec() };
+    let mut herd = stage.serving(&spec)?;
+    let seats = herd.wait_idle(WORKERS)?;
+    let (full, other) = (seats[0], seats[1]);
+    // All that come meanwhile go to one.
+    herd.stop(other)?;
+    let address = herd.address()?;
+    let mut kept = crowd(address, KEPT, "hold")?;
+    poll_until("it has as many as it can hold", || {
+        Ok((proc::descriptors(full.pid)?.len() >= FULL).then_some(()))
+    })?;
+    let clients = crowd(address, CLIENTS, "serve")?;
+    herd.resume(other)?;
+    all_answered(clients)?;
+    for (n, client) in kept.iter_mut().enumerate() {
+        client.ask("go").map_err(|lost| format!("client {n}: {lost}"))?;
+    }
+    let of_full = all_answered(kept)?.iter().filter(|answer| answer.worker == full.worker).count();
+    stage.report(&format!("{of_full} connections of {KEPT} at the one that was full"));
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// An event loop has few connections, and no descriptor for another: its handlers have taken them all.
+pub(super) fn starved_loop(stage: &Stage) -> Outcome {
+    const CLIENTS: usize = 1_000;
+    let spec = Spec { files: Some(FILES), workers: WORKERS, ..stage.spec() };
+    let mut herd = stage.serving(&spec)?;
+    herd.journal().expect("cannot accept now: pausing");
+    herd.wait_idle(WORKERS)?;
+    let address = herd.address()?;
+    let mut hoarder = Client::asking(address, "hoard").map_err(|lost| lost.to_string())?;
+    let starved = hoarder.begun().map_err(|lost| format!("hoard: {lost}"))?;
+    // One after the other: each would wait if the other had to find out anew.
+    let begin = Instant::now();
+    for n in 0..CLIENTS {
+        let answer = visit(address).map_err(|lost| format!("client {n}: {lost}"))?;
+        if answer.worker == starved {
+            return Err(format!("answered without a descriptor: {answer:?}"));
+        }
+        if begin.elapsed() > PATIENCE {
+            return Err(format!("{n} of {CLIENTS} served within {:?}", begin.elapsed()));
+        }
+    }
+    stage.report(&format!("{CLIENTS} served within {:?}", begin.elapsed()));
+    // What it had is free again, and it comes back by itself.
+    hoarder.ask("go").map_err(|lost| lost.to_string())?;
+    hoarder.answer().map_err(|lost| format!("hoard: {lost}"))?;
+    poll_until("it serves again", || {
+        let answer = visit(address).map_err(|lost| io::Error::other(lost.to_string()))?;
+        Ok((answer.worker == starved).then_some(()))
     })?;
     herd.finish()?;
     Ok(Verdict::Passed)

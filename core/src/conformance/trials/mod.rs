@@ -37,6 +37,8 @@ enum Runs {
     OnThreads,
     /// Where what waits for an event loop can be taken by another: not from its own channel.
     OutsideChannelsOnTokio,
+    /// Where each event loop accepts from listeners of its own.
+    PerSlotOnTokio,
     /// Where connections travel as descriptors, on one lane.
     InChannels,
 }
@@ -51,6 +53,9 @@ impl Case {
             Runs::OnThreads => runtime.lanes() > 1,
             Runs::OutsideChannelsOnTokio => {
                 runtime == RuntimeKind::Tokio && !queue.is_of_channels()
+            }
+            Runs::PerSlotOnTokio => {
+                runtime == RuntimeKind::Tokio && matches!(queue, Queue::PerSlot)
             }
             Runs::InChannels => runtime.lanes() == 1 && queue.is_of_channels(),
         }
@@ -121,6 +126,16 @@ pub(super) fn all() -> Vec<Case> {
         on_each("sigterm_answers_everybody_on_a_unix_socket", unix::drained),
         on_each("descriptors_are_the_same_afterwards", descriptors::same),
         on_one_lane("nobody_is_dropped_at_the_descriptor_limit", exhausted::descriptors),
+        Case {
+            name: "a_full_event_loop_keeps_nobody_waiting",
+            runs: Runs::OutsideChannelsOnTokio,
+            run: exhausted::full_loop,
+        },
+        Case {
+            name: "an_event_loop_without_descriptors_keeps_nobody_waiting",
+            runs: Runs::PerSlotOnTokio,
+            run: exhausted::starved_loop,
+        },
         on_one_lane("too_few_descriptors_are_refused_before_anything_starts", exhausted::refused),
         Case {
             name: "nobody_is_dropped_when_no_descriptor_can_be_sent",
