@@ -258,7 +258,11 @@ impl OwnBoard {
         self.own[worker_word::GATE].swap(closed.into(), Ordering::SeqCst) != u64::from(closed)
     }
 
-    #[cfg(feature = "tokio")]
+    #[cfg(test)]
+    pub(crate) fn hoarded(&self) -> u64 {
+        self.own[worker_word::HOARDED].load(Ordering::SeqCst)
+    }
+
     pub(crate) fn count_hoarded(&self) {
         self.own[worker_word::HOARDED].fetch_add(1, Ordering::SeqCst);
     }

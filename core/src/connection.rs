@@ -203,8 +203,7 @@ impl Meter {
         self.0.board.in_service()
     }
 
-    /// Has the supervisor poke everybody: a wake-up was spent on this worker, which is busy.
-    #[cfg(feature = "tokio")]
+    /// Has the supervisor poke everybody: a wake-up was spent on this worker, which is busy, or cannot accept.
     pub(crate) fn pass_wake_up_on(&self) {
         self.0.board.count_hoarded();
         self.kick();

@@ -142,15 +142,8 @@ impl Process {
     }
 
     pub(super) fn sign(&self) -> Sign {
-        let counts = self.board.counts();
         let (calls, in_handler) = self.board.calls();
-        Sign {
-            taken: counts.taken,
-            completed: counts.completed,
-            calls,
-            in_handler,
-            beat: self.board.beat(),
-        }
+        Sign { calls, in_handler, beat: self.board.beat() }
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -61,6 +61,9 @@ pub(crate) struct Lane {
     /// The last attempt found nothing.
     blocked: bool,
     pause_until: Option<Instant>,
+    /// The last attempt found no descriptor or memory. A source that others wait for is not joined again before
+    /// an attempt went otherwise: the wake-ups that came meanwhile would be spent on us.
+    is_short: bool,
     streak: Streak,
     /// Measured by the first `arm`, when the runtime has what it needs for itself.
     room: Option<Room>,
@@ -94,6 +97,7 @@ impl Lane {
             draining: false,
             blocked: false,
             pause_until: None,
+            is_short: false,
             streak: Streak::default(),
             room: None,
             has_room: true,
@@ -225,7 +229,11 @@ impl Lane {
 
     fn apply(&mut self, paused: bool) -> io::Result<()> {
         for (id, source) in self.acceptor.sources().iter().enumerate() {
-            let wanted = self.interest.wants(id) && !paused;
+            let mut wanted = self.interest.wants(id) && !paused;
+            if wanted && self.is_short && source.wake == Wake::SharedExclusive {
+                owe(&mut self.ready, id);
+                wanted = false;
+            }
             let rejoins = self.joined[id] && wanted && self.interest.wants_rejoin(id);
             if wanted == self.joined[id] && !rejoins {
                 continue;
@@ -327,9 +335,12 @@ impl Lane {
         self.pause_for(error, "cannot serve a connection that was taken: pausing");
     }
 
-    /// Resources ran out.
+    /// Resources ran out. The wake-up that may have been spent on us goes to somebody else.
     fn pause_for(&mut self, error: &io::Error, what: &str) {
         self.meter.board().count_accept_error();
+        if !std::mem::replace(&mut self.is_short, true) {
+            self.meter.pass_wake_up_on();
+        }
         self.pause_until = Some(Instant::now() + AcceptFault::PAUSE);
         let slot = self.meter.worker().slot.0;
         tracing::warn!(slot, %error, "{what}");
@@ -342,6 +353,7 @@ impl Lane {
     }
 
     fn taken(&mut self, taken: io::Result<Option<Connection>>) -> io::Result<Turn> {
+        let was_short = std::mem::take(&mut self.is_short);
         match taken {
             Ok(Some(connection)) => {
                 self.streak.end();
@@ -359,6 +371,7 @@ impl Lane {
                     Ok(Turn::Again)
                 }
                 AcceptFault::Resources => {
+                    self.is_short = was_short;
                     self.pause_for(&error, "cannot accept now: pausing");
                     Ok(Turn::Again)
                 }
@@ -453,6 +466,61 @@ mod tests {
         fn accept_waiting(&mut self) -> io::Result<Option<Connection>> {
             panic!("it would wait for ever");
         }
+    }
+
+    /// Waits with others for one source, and finds no descriptor as often as it is told to.
+    #[derive(Debug)]
+    struct Short {
+        sources: [Source; 1],
+        tries: u32,
+    }
+
+    impl Acceptor for Short {
+        fn sources(&self) -> &[Source] {
+            &self.sources
+        }
+
+        fn woken(&mut self, _ready: &[SourceId]) {}
+
+        fn try_accept(&mut self) -> io::Result<Option<Connection>> {
+            match self.tries.checked_sub(1) {
+                Some(left) => {
+                    self.tries = left;
+                    Err(Errno::MFILE.into())
+                }
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        }
+
+        fn close(&mut self, _leaving: Leaving) {}
+    }
+
+    /// Nobody else would be woken for what comes while the table is full.
+    #[test]
+    fn who_has_no_descriptor_passes_the_wake_up_on_and_stays_away_until_it_has() {
+        let (bell, source) = UnixStream::pair().unwrap();
+        rustix::io::write(&bell, b"x").unwrap();
+        let (_supervisor, control) = UnixStream::pair().unwrap();
+        let sources = [Source { fd: source.into(), wake: Wake::SharedExclusive }];
+        let (tries, meter) = (2, Meter::alone(None));
+        let acceptor = Box::new(Short { sources, tries });
+        let mut lane = Lane::new(acceptor, control.into(), meter).unwrap();
+        assert_eq!(lane.arm().unwrap(), Wait::ForEver);
+        let event = lane.wait(Wait::Not).unwrap();
+        assert_eq!(event, Some(0));
+        lane.turn(event).unwrap();
+        for _ in 0..tries {
+            assert_eq!(lane.meter.board().hoarded(), 1, "passed on, and once only");
+            assert!(matches!(lane.arm().unwrap(), Wait::For(_)));
+            assert_eq!(lane.wait(Wait::Not).unwrap(), None, "it is away");
+            // The pause is over: it tries, and is still away.
+            lane.pause_until = None;
+            assert_eq!(lane.arm().unwrap(), Wait::Not);
+            assert_eq!(lane.wait(Wait::Not).unwrap(), None, "away until it has tried");
+            lane.turn(None).unwrap();
+        }
+        assert_eq!(lane.arm().unwrap(), Wait::ForEver);
+        assert_eq!(lane.wait(Wait::Not).unwrap(), Some(0), "it waits again");
     }
 
     /// A lane, and the supervisor's end of its control channel.

@@ -1,6 +1,5 @@
 //! Descriptors, channels and time run out, and nothing vanishes in silence.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -95,7 +94,7 @@ pub(super) fn starved_loop(stage: &Stage) -> Outcome {
     let spec = Spec { files: Some(FILES), workers: WORKERS, ..stage.spec() };
     let mut herd = stage.serving(&spec)?;
     herd.journal().expect("cannot accept now: pausing");
-    herd.wait_idle(WORKERS)?;
+    let seats = herd.wait_idle(WORKERS)?;
     let address = herd.address()?;
     let mut hoarder = Client::asking(address, "hoard").map_err(|lost| lost.to_string())?;
     let starved = hoarder.begun().map_err(|lost| format!("hoard: {lost}"))?;
@@ -111,13 +110,16 @@ pub(super) fn starved_loop(stage: &Stage) -> Outcome {
         }
     }
     stage.report(&format!("{CLIENTS} served within {:?}", begin.elapsed()));
-    // What it had is free again, and it comes back by itself.
+    // What it had is free again, and it comes back by itself; nobody else is there.
     hoarder.ask("go").map_err(|lost| lost.to_string())?;
     hoarder.answer().map_err(|lost| format!("hoard: {lost}"))?;
-    poll_until("it serves again", || {
-        let answer = visit(address).map_err(|lost| io::Error::other(lost.to_string()))?;
-        Ok((answer.worker == starved).then_some(()))
-    })?;
+    let other = seats.into_iter().find(|seat| seat.worker != starved).ok_or("who answered?")?;
+    herd.stop(other)?;
+    let answer = visit(address).map_err(|lost| format!("it does not come back: {lost}"))?;
+    if answer.worker != starved {
+        return Err(format!("who is stopped answered: {answer:?}"));
+    }
+    herd.resume(other)?;
     herd.finish()?;
     Ok(Verdict::Passed)
 }

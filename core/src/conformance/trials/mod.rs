@@ -37,8 +37,6 @@ enum Runs {
     OnThreads,
     /// Where what waits for an event loop can be taken by another: not from its own channel.
     OutsideChannelsOnTokio,
-    /// Where each event loop accepts from listeners of its own.
-    PerSlotOnTokio,
     /// Where connections travel as descriptors, on one lane.
     InChannels,
 }
@@ -53,9 +51,6 @@ impl Case {
             Runs::OnThreads => runtime.lanes() > 1,
             Runs::OutsideChannelsOnTokio => {
                 runtime == RuntimeKind::Tokio && !queue.is_of_channels()
-            }
-            Runs::PerSlotOnTokio => {
-                runtime == RuntimeKind::Tokio && matches!(queue, Queue::PerSlot)
             }
             Runs::InChannels => runtime.lanes() == 1 && queue.is_of_channels(),
         }
@@ -133,7 +128,7 @@ pub(super) fn all() -> Vec<Case> {
         },
         Case {
             name: "an_event_loop_without_descriptors_keeps_nobody_waiting",
-            runs: Runs::PerSlotOnTokio,
+            runs: Runs::OutsideChannelsOnTokio,
             run: exhausted::starved_loop,
         },
         on_one_lane("too_few_descriptors_are_refused_before_anything_starts", exhausted::refused),
