@@ -45,7 +45,7 @@ pub struct Answer {
     pub standings: Vec<Standing>,
     /// Who was left behind in the heat, by its figures.
     pub behind: Vec<Standing>,
-    /// Who did not take part, and why.
+    /// Who did not take part, or failed, and why.
     pub pruned: Vec<Pruned>,
     /// What a reader should know.
     pub cautions: Vec<Caution>,
@@ -68,7 +68,7 @@ impl Answer {
         play: &Play,
         outcome: Outcome,
     ) -> Self {
-        let Outcome { verdict, behind, cautions, notes, method } = outcome;
+        let Outcome { verdict, behind, failed, cautions, notes, method } = outcome;
         let chosen = field
             .candidates
             .iter()
@@ -83,13 +83,13 @@ impl Answer {
             make: choice.make.to_owned(),
             dependencies: snippet::dependencies(choice, profile.runtime),
             main: snippet::main(choice, profile.runtime, profile.workers),
-            reasons: text::reasons(&verdict, &behind, play),
+            reasons: text::reasons(&verdict, &behind, !failed.is_empty(), play),
             changes: changes(profile, registry, chosen),
             runner_up: verdict.runner_up,
             no_difference: verdict.no_difference,
             standings: verdict.standings,
             behind,
-            pruned: field.pruned.clone(),
+            pruned: failed.into_iter().chain(field.pruned.clone()).collect(),
             cautions,
             notes,
             method,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
@@ -15,13 +15,13 @@ use crate::measure::figures::WARM_UP;
 use crate::measure::latency::{BEYOND_MIN, to_f64};
 use crate::process::Program;
 use crate::progress::Progress;
-use crate::report::{Caution, Samples};
+use crate::report::{Caution, Row, Samples};
 use crate::scenario::{self, Asked};
 use crate::serve::Usage;
 use crate::void::Umpire;
 
 use super::SECONDS_MAX;
-use super::candidates::{Candidate, Field};
+use super::candidates::{Candidate, Field, Pruned};
 use super::play::Play;
 use super::verdict::{Judge, Measured, Standing, Verdict};
 
@@ -47,6 +47,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// Who was left behind in the heat, and how far.
     pub behind: Vec<Standing>,
+    /// Who failed while it was measured, in the heat or in the final, and how: its figures decide nothing.
+    pub failed: Vec<Pruned>,
     /// What a reader should know.
     pub cautions: Vec<Caution>,
     /// What strategies wanted known.
@@ -104,7 +106,7 @@ impl Layout {
 ///
 /// # Errors
 /// [`Usage`] if there will be too few requests for a figure; a server or the load process could not be run,
-/// nothing could be told, or we were interrupted.
+/// everybody failed, nothing could be told, or we were interrupted.
 pub fn run(
     field: &Field,
     play: &Play,
@@ -139,19 +141,21 @@ pub fn run(
     };
     let mut random = SmallRng::seed_from_u64(seed);
     let mut candidates: Vec<&Candidate> = field.candidates.iter().collect();
-    let mut behind = Vec::new();
+    let (mut behind, mut failed) = (Vec::new(), Vec::new());
     let mut left = time;
     if has_heat {
         let heat = comparison.judge(HEAT_QUANTILE);
         let seen = comparison.measure("heat", &candidates, time / HEAT, seed ^ OF_HEAT)?;
         let (standings, _) = heat.rank(&seen.measured, &mut random);
-        let finalists = finalists(&standings, &candidates);
+        failed = seen.failed;
+        let finalists = finalists(&standings, &failed, &candidates);
         behind = standings.into_iter().filter(|one| !finalists.contains(&one.label)).collect();
         candidates.retain(|one| finalists.contains(&one.label()));
         left -= time / HEAT;
     }
     let seen = comparison.measure("final", &candidates, left, seed)?;
     comparison.progress.finish();
+    failed.extend(seen.failed);
     let verdict = comparison
         .judge(QUANTILE)
         .decide(&seen.measured, &mut random)
@@ -165,13 +169,16 @@ pub fn run(
         candidates: field.candidates.len(),
         rounds: seen.rounds,
     };
-    Ok(Outcome { verdict, behind, cautions, notes: seen.notes, method })
+    Ok(Outcome { verdict, behind, failed, cautions, notes: seen.notes, method })
 }
 
 /// Who goes on from a heat: the best, and the simplest of all as long as nothing is known of it; whoever has
-/// no figure goes on, too.
-fn finalists(standings: &[Standing], candidates: &[&Candidate]) -> Vec<String> {
-    let known = |label: &str| standings.iter().any(|one| one.label == label);
+/// no figure and did not fail goes on, too.
+fn finalists(standings: &[Standing], failed: &[Pruned], candidates: &[&Candidate]) -> Vec<String> {
+    let known = |label: &str| {
+        standings.iter().any(|one| one.label == label)
+            || failed.iter().any(|one| one.label == label)
+    };
     let mut finalists: Vec<String> =
         candidates.iter().map(|one| one.label()).filter(|label| !known(label)).collect();
     let rank =
@@ -205,6 +212,7 @@ struct Comparison<'p> {
 /// What a heat or a final brought.
 struct Seen {
     measured: Vec<Measured>,
+    failed: Vec<Pruned>,
     setting: String,
     rounds: u32,
     cautions: Vec<Caution>,
@@ -255,27 +263,47 @@ impl Comparison<'_> {
                 "Run again when it is quiet.",
             )
         }));
-        cautions.extend(scenario.failures.iter().map(|failure| {
-            Caution::new(
-                format!("Something went wrong while measuring: {failure}."),
-                "The figures of that strategy are not to be trusted.",
-                "Run it alone by `compare`, and report what it says.",
-            )
-        }));
-        let measured = candidates.iter().map(|candidate| {
-            let label = candidate.label();
-            let row = scenario.rows.iter().find(|row| row.contestant == label);
-            let samples = row.map_or_else(Samples::default, |row| row.samples.clone());
-            Measured { label, rank: candidate.choice.rank, samples }
-        });
+        let (measured, failed) = sorted(&scenario.rows, &scenario.failures, candidates)?;
         Ok(Seen {
-            measured: measured.collect(),
+            measured,
+            failed,
             setting: scenario.setting,
             rounds: scenario.rounds,
             cautions,
             notes: scenario.notes,
         })
     }
+}
+
+/// Those of `candidates` that are judged, and those that failed, with how: who lost connections of its clients
+/// is not taken for the figures of those that it served.
+///
+/// # Errors
+/// Nobody is left.
+fn sorted(
+    rows: &[Row],
+    failures: &[String],
+    candidates: &[&Candidate],
+) -> anyhow::Result<(Vec<Measured>, Vec<Pruned>)> {
+    let (mut measured, mut failed) = (Vec::new(), Vec::new());
+    for candidate in candidates {
+        let label = candidate.label();
+        // Every failure begins with whose it is.
+        let own: Vec<&str> = failures
+            .iter()
+            .filter_map(|failure| failure.strip_prefix(&*label)?.strip_prefix(": "))
+            .collect();
+        if own.is_empty() {
+            let row = rows.iter().find(|row| row.contestant == label);
+            let samples = row.map_or_else(Samples::default, |row| row.samples.clone());
+            measured.push(Measured { label, rank: candidate.choice.rank, samples });
+        } else {
+            let reason = format!("it failed ({}), and what failed is not judged", own.join("; "));
+            failed.push(Pruned { label, reason });
+        }
+    }
+    ensure!(!measured.is_empty(), "everybody failed: {}", failures.join("; "));
+    Ok((measured, failed))
 }
 
 /// A candidate as the engines know it.
@@ -294,6 +322,7 @@ fn contestant(candidate: &Candidate) -> Contestant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::category::{Category, Tally};
     use crate::measure::ratio::Ratio;
     use crate::profile::Profile;
     use crate::recommend::candidates;
@@ -313,7 +342,7 @@ mod tests {
             .collect();
         let known = |one: &&Candidate| all.iter().any(|other| other.label == one.label());
         let candidates: Vec<&Candidate> = candidates.into_iter().filter(known).collect();
-        finalists(&all, &candidates).join(" ")
+        finalists(&all, &[], &candidates).join(" ")
     }
 
     #[test]
@@ -331,6 +360,51 @@ mod tests {
         assert!((113..150).contains(&needed), "{needed}");
         assert!(final_of(500.0, 1).suffices(Duration::from_secs(60)));
         assert!(!final_of(500.0, 1).suffices(Duration::from_secs(45)));
+    }
+
+    #[test]
+    fn whoever_lost_a_connection_is_named_and_not_taken() {
+        let field = candidates::of(&Registry::builtin(), &Profile::default());
+        let candidates: Vec<&Candidate> = field
+            .candidates
+            .iter()
+            .filter(|one| ["prefork", "handoff:pull", "handoff"].contains(&&*one.label()))
+            .collect();
+        let of = |ends: [(&str, f64, Category); 3]| {
+            let rows = ends.map(|(label, cost, end)| {
+                let mut connections = Tally::default();
+                [Category::Served, end]
+                    .into_iter()
+                    .for_each(|category| connections.count(category));
+                let samples = Samples { cpu_server_us: vec![cost; 40], ..Samples::default() };
+                Row { contestant: label.to_owned(), connections, samples, ..Row::default() }
+            });
+            let failures = rows.iter().flat_map(|row| {
+                scenario::nobody_failed(&row.contestant, &row.connections, row.connections.sum())
+            });
+            sorted(&rows, &failures.collect::<Vec<_>>(), &candidates)
+        };
+        use Category::{Reset, Served, Shed};
+        let seen = of([
+            ("prefork", 60.0, Served),
+            ("handoff", 80.0, Served),
+            ("handoff:pull", 40.0, Reset),
+        ]);
+        let (measured, failed) = seen.unwrap();
+        let judge = Judge { goal: crate::profile::Goal::Cost, quantile: QUANTILE, own_cpu_us: 0.0 };
+        let verdict = judge.decide(&measured, &mut SmallRng::seed_from_u64(7)).unwrap();
+        assert_eq!((&*verdict.chosen, verdict.runner_up.as_deref()), ("prefork", Some("handoff")));
+        // Nor does it go on from a heat, as who has no figure for another reason does.
+        assert_eq!(finalists(&[], &failed, &candidates).join(" "), "prefork handoff");
+        let failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            failed,
+            ["handoff:pull: it failed (1 connections reset), and what failed is not judged"]
+        );
+        let nobody =
+            of([("prefork", 60.0, Reset), ("handoff", 80.0, Shed), ("handoff:pull", 40.0, Reset)]);
+        let error = nobody.unwrap_err().to_string();
+        assert!(error.starts_with("everybody failed: prefork: 1 connections reset; "), "{error}");
     }
 
     #[test]

@@ -13,9 +13,14 @@ use super::verdict::{Standing, TOLERANCE, Verdict};
 /// An interval that reaches beyond this ratio is said: not to be told from the best is not to be as good.
 const UNPROVEN: f64 = 1.10;
 
-/// Why the chosen one was chosen, each sentence a measured figure.
+/// Why the chosen one was chosen, each sentence a measured figure; `some_failed` and are not judged.
 #[must_use]
-pub fn reasons(verdict: &Verdict, behind: &[Standing], play: &Play) -> Vec<String> {
+pub fn reasons(
+    verdict: &Verdict,
+    behind: &[Standing],
+    some_failed: bool,
+    play: &Play,
+) -> Vec<String> {
     let mut reasons = Vec::new();
     let Some(best) = verdict.standings.first() else { return reasons };
     let goal = play.goal;
@@ -23,7 +28,13 @@ pub fn reasons(verdict: &Verdict, behind: &[Standing], play: &Play) -> Vec<Strin
     let chosen = verdict.standings.iter().find(|one| one.label == verdict.chosen);
     match chosen {
         Some(chosen) if verdict.standings.len() == 1 => {
-            reasons.push(format!("It is the only one that fits. {what}: {}.", figure(goal, chosen)))
+            let others_fit = some_failed || !behind.is_empty() || !verdict.unknown.is_empty();
+            let alone = if others_fit {
+                "Nobody else who fits was measured to the end."
+            } else {
+                "It is the only one that fits."
+            };
+            reasons.push(format!("{alone} {what}: {}.", figure(goal, chosen)));
         }
         Some(chosen) if chosen.label == best.label => {
             reasons.push(format!("{what}: {} with {}, the best.", figure(goal, best), best.label));
@@ -127,7 +138,7 @@ pub fn render(answer: &Answer) -> String {
     list(&mut text, "Why (95 % intervals in brackets)", &answer.reasons);
     list(&mut text, "What would change it", &answer.changes);
     let pruned: Vec<String> = answer.pruned.iter().map(ToString::to_string).collect();
-    list(&mut text, "Not measured", &pruned);
+    list(&mut text, "Not measured, or not judged", &pruned);
     let cautions: Vec<String> = answer.cautions.iter().map(ToString::to_string).collect();
     list(&mut text, "Cautions", &cautions);
     list(&mut text, "Notes", &answer.notes);
@@ -151,6 +162,7 @@ mod tests {
     use super::*;
     use crate::measure::ratio::Interval;
     use crate::profile::Profile;
+    use crate::recommend::candidates::Pruned;
     use crate::recommend::measure::{Method, Outcome};
     use crate::recommend::{candidates, play};
     use crate::registry::Registry;
@@ -181,6 +193,11 @@ mod tests {
         let outcome = Outcome {
             verdict,
             behind: vec![standing("reuseport", 60_000.0, Some((3.1, 2.9, 3.4)), false)],
+            failed: vec![Pruned {
+                label: "handoff:idle".to_owned(),
+                reason: "it failed (25 connections reset), and what failed is not judged"
+                    .to_owned(),
+            }],
             cautions: Vec::new(),
             notes: Vec::new(),
             method: Method { setting: "word ".repeat(60), seed: 7, ..Method::default() },
@@ -222,6 +239,21 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_left_is_not_called_the_only_one_that_fits() {
+        let alone = Verdict {
+            chosen: "prefork".to_owned(),
+            runner_up: None,
+            no_difference: false,
+            standings: vec![standing("prefork", 19_900.0, None, true)],
+            unknown: Vec::new(),
+        };
+        let play = play::of(&Profile::default(), 2);
+        let said = |some_failed| reasons(&alone, &[], some_failed, &play).join("\n");
+        assert!(said(false).starts_with("It is the only one that fits. "), "{}", said(false));
+        assert!(said(true).starts_with("Nobody else who fits was measured"), "{}", said(true));
+    }
+
+    #[test]
     fn the_text_fits_a_terminal_and_ends_with_the_lines_to_copy() {
         let answer = answer(vec![standing("prefork", 19_900.0, None, true)], "prefork");
         let text = render(&answer);
@@ -231,6 +263,8 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("* reuseport:hash:bare: the bad example"), "{text}");
+        let why = "* handoff:idle: it failed (25 connections reset), and what failed is not judged";
+        assert!(text.contains(&format!("\nNot measured, or not judged\n{why}\n")), "{text}");
         assert!(text.ends_with("    Ok(())\n}\n"), "{text}");
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A short comparison cannot rank candidates that differ by less than its noise, and whoever tries
 //! names another winner each time. So the best is only the yardstick: everybody whose ratio to it is
-//! small, or whose interval reaches 1, is as good, and among those the simplest is taken.
+//! small, or not large and its interval reaches 1, is as good, and among those the simplest is taken.
 
 use rand::rngs::SmallRng;
 use serde::{Deserialize, Serialize};
