@@ -27,7 +27,7 @@ use crate::load::category::Tally;
 use crate::measure::figures::Slowdown;
 use crate::measure::generator::Generator;
 use crate::measure::latency::Latency;
-use crate::measure::ratio::Ratio;
+use crate::measure::ratio::{ROUNDS_MIN, Ratio};
 use crate::measure::share::Share;
 use crate::void::Voids;
 pub use caution::Caution;
@@ -142,6 +142,31 @@ pub struct Scenario {
     pub cautions: Vec<Caution>,
     /// What was wrong; any makes the run a failure.
     pub failures: Vec<String>,
+}
+
+impl Scenario {
+    /// Whether it was played in whole blocks, each on a server that was started for it.
+    #[must_use]
+    pub fn has_blocks(&self) -> bool {
+        // Older reports do not tell how long they were.
+        let is_of_blocks = |row: &Row| row.generator.is_some() || row.lag_p99_us.is_some();
+        !self.block_s.is_empty() || self.rows.iter().any(is_of_blocks)
+    }
+
+    /// Whether what differs from one start of a server to the next is in intervals of latency. With few blocks
+    /// they come from within each, and do not say how another run would have ended.
+    #[must_use]
+    pub fn knows_starts(&self) -> bool {
+        !self.has_blocks() || self.rounds >= ROUNDS_MIN
+    }
+
+    /// A ratio of latencies for whoever asks whether another run would say the same: without its interval if that
+    /// does not know of starts.
+    #[must_use]
+    pub fn across_starts(&self, latency: Option<Ratio>) -> Option<Ratio> {
+        let Ratio { value, interval } = latency?;
+        Some(Ratio { value, interval: interval.filter(|_| self.knows_starts()) })
+    }
 }
 
 /// One contestant in one scenario.

@@ -510,6 +510,64 @@ fn a_run_does_not_differ_from_itself() {
     assert!(diff.terminal().contains("No difference seen in any of"), "{}", diff.terminal());
 }
 
+/// Two runs of one trace each: what their intervals come from is one start of each server.
+#[test]
+fn what_differs_between_starts_is_no_change() {
+    let run = |rounds, p99, cpu| {
+        let mut report = report();
+        let scenario = &mut report.scenarios[2];
+        (scenario.rounds, scenario.block_s) = (rounds, vec![20.0]);
+        let ratios = &mut scenario.rows[0].ratios;
+        (ratios.p50, ratios.p99, ratios.p999) = (p99, p99, p99);
+        ratios.cpu_server = cpu;
+        report
+    };
+    let (low, high) = (ratio(1.1, 1.0, 1.2), ratio(1.5, 1.4, 1.6));
+    let seen = |old: u32, new: u32| {
+        let diff = Diff::of(&run(old, low, low), &run(new, high, high)).unwrap();
+        let text = diff.terminal();
+        assert_eq!(
+            text.contains("percentile, ratio to baseline rose"),
+            old.min(new) >= 5,
+            "{text}"
+        );
+        let changes = diff.scenarios[2].changes.iter();
+        let ratios = changes.filter(|change| change.figure.ends_with("ratio to baseline"));
+        ratios.map(|change| change.seen).collect::<Vec<_>>()
+    };
+    use Seen::{More, Unknown};
+    // Those of CPU are taken from round to round, and have an interval only if there are enough of them.
+    assert_eq!(seen(1, 1), [More, Unknown, Unknown, Unknown]);
+    assert_eq!((seen(1, 5), seen(5, 4)), (seen(1, 1), seen(1, 1)));
+    assert_eq!(seen(5, 5), [More; 4]);
+    // Slices have no starts in between.
+    let slices = |p99| {
+        let mut report = report();
+        report.scenarios[0].rows[1].ratios.p99 = p99;
+        report
+    };
+    let diff = Diff::of(&slices(low), &slices(high)).unwrap();
+    assert_eq!(diff.beyond_noise().count(), 1);
+}
+
+#[test]
+fn of_a_scenario_that_failed_nothing_is_said() {
+    let failed = |mut report: Report| {
+        report.scenarios[0].failures.push("prefork: 3 connections reset".to_owned());
+        report
+    };
+    let title = "short-connections (blocking)";
+    for (old, new) in [(failed(report()), later()), (report(), failed(later()))] {
+        let diff = Diff::of(&old, &new).unwrap();
+        assert_eq!(diff.beyond_noise().count(), 0);
+        let text = diff.terminal();
+        assert!(text.contains(&format!("{title} failed: its figures say nothing.")), "{text}");
+        assert!(!text.contains(" rose "), "{text}");
+        // They are shown all the same: what was lost is among them.
+        assert!(text.contains(&format!("━━ {title}")), "{text}");
+    }
+}
+
 #[test]
 fn runs_that_say_nothing_about_each_other_are_refused_in_a_sentence() {
     let refused = |change: &dyn Fn(&mut Report)| {

@@ -52,6 +52,8 @@ pub struct Run {
 pub struct Part {
     /// Its name, and the runtime.
     pub name: String,
+    /// Whether it failed in one of them: then its figures are shown, and nothing is said of them.
+    pub failed: bool,
     /// One for each figure that a contestant has in both runs.
     pub changes: Vec<Change>,
 }
@@ -83,7 +85,8 @@ pub enum Seen {
     Less,
     /// The intervals overlap, or the figures differ by less than we resolve.
     NoDifference,
-    /// One of them has no interval.
+    /// One of them has no interval that knows how one start of a server differs from the next, or the scenario
+    /// failed.
     Unknown,
 }
 
@@ -167,6 +170,7 @@ fn title(scenario: &Scenario) -> String {
 /// The figures that both have, figure by figure.
 fn part(old: &Scenario, new: &Scenario, against: &str, unmatched: &mut Vec<String>) -> Part {
     let against = old.against.as_deref().unwrap_or(against);
+    let failed = !old.failures.is_empty() || !new.failures.is_empty();
     let (before, after) = (figures::of(old, against), figures::of(new, against));
     let changes = before.iter().filter_map(|old| {
         let new = after.iter().find(|new| new.is_same_as(old))?;
@@ -177,7 +181,7 @@ fn part(old: &Scenario, new: &Scenario, against: &str, unmatched: &mut Vec<Strin
             old: old.value,
             new: new.value,
             change: change.is_finite().then_some(change),
-            seen: Seen::of(old.value, new.value),
+            seen: if failed { Seen::Unknown } else { Seen::of(old.value, new.value) },
         })
     });
     for (here, there, which) in [(old, new, "OLD"), (new, old, "NEW")] {
@@ -186,7 +190,7 @@ fn part(old: &Scenario, new: &Scenario, against: &str, unmatched: &mut Vec<Strin
             unmatched.push(format!("{}: {contestant} is in {which} only", title(here)));
         }
     }
-    Part { name: title(old), changes: changes.collect() }
+    Part { name: title(old), failed, changes: changes.collect() }
 }
 
 /// Who was measured.

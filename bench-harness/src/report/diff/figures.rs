@@ -30,7 +30,7 @@ pub(super) fn of(scenario: &Scenario, against: &str) -> Vec<Figure> {
     let mut figures: Vec<Figure> = Vec::new();
     let mut names: Vec<String> = Vec::new();
     for row in scenario.rows.iter().filter(|row| row.skipped.is_none()) {
-        for (name, value) in of_row(row, &scenario.unit, against) {
+        for (name, value) in of_row(row, scenario, against) {
             if !names.contains(&name) {
                 names.push(name.clone());
             }
@@ -41,16 +41,17 @@ pub(super) fn of(scenario: &Scenario, against: &str) -> Vec<Figure> {
     figures
 }
 
-fn of_row(row: &Row, unit: &str, against: &str) -> Vec<(String, Ratio)> {
+fn of_row(row: &Row, scenario: &Scenario, against: &str) -> Vec<(String, Ratio)> {
     let mut figures = Vec::new();
     let mut add = |name: String, value: Option<Ratio>| figures.extend(value.map(|it| (name, it)));
-    let ratios = &row.ratios;
+    let (ratios, unit) = (&row.ratios, &scenario.unit);
     add(format!("server CPU per {unit}, ratio to {against}"), ratios.cpu_server);
     add(format!("server and client CPU per {unit}, ratio to {against}"), ratios.cpu_both);
     add(format!("throughput, ratio to {against}"), ratios.throughput);
-    add(format!("median latency, ratio to {against}"), ratios.p50);
-    add(format!("99th percentile, ratio to {against}"), ratios.p99);
-    add(format!("99.9th percentile, ratio to {against}"), ratios.p999);
+    let latency = |ratio| scenario.across_starts(ratio);
+    add(format!("median latency, ratio to {against}"), latency(ratios.p50));
+    add(format!("99th percentile, ratio to {against}"), latency(ratios.p99));
+    add(format!("99.9th percentile, ratio to {against}"), latency(ratios.p999));
     if let Some(ideal) = &row.ideal {
         add("median over that of the ideal queue".to_owned(), ideal.p50.map(bare));
         add("99th percentile over that of the ideal queue".to_owned(), ideal.p99.map(bare));

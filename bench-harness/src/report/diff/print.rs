@@ -80,7 +80,8 @@ impl Diff {
             })
             .collect();
         let of = |seen| {
-            let all = self.scenarios.iter().flat_map(|part| &part.changes);
+            let good = self.scenarios.iter().filter(|part| !part.failed);
+            let all = good.flat_map(|part| &part.changes);
             all.filter(|change| change.seen == seen).count()
         };
         let (same, unknown) = (of(Seen::NoDifference), of(Seen::Unknown));
@@ -93,6 +94,9 @@ impl Diff {
             sentences
                 .push(format!("{unknown} figures have no interval: their changes may be noise."));
         }
+        let failed = self.scenarios.iter().filter(|part| part.failed);
+        sentences
+            .extend(failed.map(|part| format!("{} failed: its figures say nothing.", part.name)));
         sentences.extend(self.unmatched.iter().map(|one| format!("{one}.")));
         sentences
     }
