@@ -2,6 +2,7 @@
 
 use crate::measure::latency::{BEYOND_MIN, to_f64};
 use crate::measure::ratio::{ROUNDS_MIN, Verdict};
+use crate::report::text::rounds;
 use crate::report::{Caution, Row, Scenario};
 use crate::void::LAG_MAX_US;
 
@@ -57,15 +58,16 @@ fn late(rows: &[Row]) -> Option<Caution> {
     ))
 }
 
-/// Too few rounds for an interval.
+/// Too few rounds for an interval of what is taken round by round. What intervals of latency come from then is
+/// said by whoever makes them.
 fn few_rounds(scenario: &Scenario) -> Option<Caution> {
-    let has_ratio = |row: &Row| row.ratios.cpu_server.is_some() || row.ratios.p99.is_some();
+    let has_ratio = |row: &Row| row.ratios.cpu_server.is_some() || row.ratios.throughput.is_some();
     let few = scenario.rounds < ROUNDS_MIN && scenario.rows.iter().any(has_ratio);
     few.then(|| {
         Caution::new(
-            format!("Ratios of whole rounds come from {} of them.", scenario.rounds),
+            format!("Ratios of CPU and throughput come from {}.", rounds(scenario.rounds)),
             format!(
-                "With fewer than {ROUNDS_MIN} there is no interval, and nobody can say whether a \
+                "With fewer than {ROUNDS_MIN} they have no interval, and nobody can say whether a \
                  difference is one."
             ),
             "Ask for more rounds (--reps, or --seeds in open loop).",
@@ -209,7 +211,11 @@ mod tests {
         let other = Row { ratios, ..row("a") };
         assert_eq!(seen(scenario(vec![other.clone()])), []);
         let few = Scenario { rounds: 4, ..scenario(vec![other]) };
-        check(&seen(few), "Ratios of whole rounds come from 4 of them.");
+        check(&seen(few), "Ratios of CPU and throughput come from 4 rounds.");
+        // Where workers are killed there are only latencies, which have an interval in one round, too.
+        let ratios = Ratios { p99: ratio(1.4, 2.0), ..Ratios::default() };
+        let one = Scenario { rounds: 1, ..scenario(vec![Row { ratios, ..row("a") }]) };
+        assert_eq!(seen(one), []);
     }
 
     #[test]
