@@ -6,6 +6,7 @@
 mod figures;
 mod machine;
 
+pub(crate) use figures::fell_back;
 pub use figures::of_scenario;
 pub use machine::of_run;
 

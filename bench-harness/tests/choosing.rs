@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use forkherd_bench::report::saved;
+use forkherd_bench::report::{advice, saved};
 use serde_json::Value;
 
 const PAGE: &str = "CHOOSING.md";
@@ -55,6 +55,23 @@ fn every_figure_is_the_one_that_was_saved_and_every_claim_holds() {
     }
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         fs::write(folder().join(PAGE), page).unwrap();
+    }
+}
+
+/// The page of a result says whom to take, too: of connections that stay it may say no more than this one, where
+/// evenness and CPU decide for different crates.
+#[test]
+fn the_page_of_the_results_contradicts_nothing() {
+    let report = saved::load(&folder().join("results/readme.json")).unwrap();
+    let advice = advice::advice(&report);
+    let kept = advice.iter().find(|one| one.scenario == "keep-alive").unwrap();
+    assert_eq!(kept.head, "No ranking", "{kept:?}");
+    for best in ["prefork in server CPU per request", "handoff in busiest worker over mean"] {
+        assert!(kept.why.contains(best), "{kept:?}");
+    }
+    for name in ["short-connections", "uneven-work"] {
+        let one = advice.iter().find(|one| one.scenario == name).unwrap();
+        assert!(one.head.contains("prefork"), "{one:?}");
     }
 }
 

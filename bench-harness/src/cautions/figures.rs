@@ -25,14 +25,24 @@ pub fn of_scenario(scenario: &mut Scenario, against: &str) -> Vec<Caution> {
     all
 }
 
+/// What a remark of a strategy means.
+const INSTEAD: &str = "What was measured under that name is what it did instead.";
+
+/// Whether `label` did something else in `scenario` than its name says, and remarked it.
+pub(crate) fn fell_back(scenario: &Scenario, label: &str) -> bool {
+    let mut remarks = scenario.cautions.iter().filter(|caution| caution.meaning == INSTEAD);
+    remarks.any(|caution| is_of(&caution.seen, label))
+}
+
+/// Whether `label` remarked this.
+fn is_of(remark: &str, label: &str) -> bool {
+    remark.strip_prefix(label).is_some_and(|rest| rest.starts_with(": "))
+}
+
 /// Takes out of the notes what strategies remarked, each after the label of its contestant.
 fn remarks(scenario: &mut Scenario) -> Vec<String> {
     let Scenario { rows, notes, .. } = scenario;
-    let is_remark = |note: &mut String| {
-        rows.iter().any(|row| {
-            note.strip_prefix(&*row.contestant).is_some_and(|rest| rest.starts_with(": "))
-        })
-    };
+    let is_remark = |note: &mut String| rows.iter().any(|row| is_of(note, &row.contestant));
     notes.extract_if(.., is_remark).collect()
 }
 
@@ -40,7 +50,7 @@ fn remarks(scenario: &mut Scenario) -> Vec<String> {
 fn fallback(remark: &str) -> Caution {
     Caution::new(
         format!("{remark}."),
-        "What was measured under that name is what it did instead.",
+        INSTEAD,
         "Give it what it lacks, or read its figures as the other's.",
     )
 }
@@ -251,7 +261,9 @@ mod tests {
     fn what_a_strategy_does_instead_is_a_caution_and_no_note() {
         let notes = vec!["a: it hashes instead".to_owned(), "All is well: a.".to_owned()];
         let mut scenario = Scenario { notes, ..scenario(vec![row("a")]) };
-        check(&of_scenario(&mut scenario, "baseline"), "a: it hashes instead.");
+        scenario.cautions = of_scenario(&mut scenario, "baseline");
+        check(&scenario.cautions, "a: it hashes instead.");
         assert_eq!(scenario.notes, ["All is well: a."]);
+        assert!(fell_back(&scenario, "a") && !fell_back(&scenario, "a:b"));
     }
 }

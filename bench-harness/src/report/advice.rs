@@ -2,13 +2,15 @@
 //! that a report has.
 //!
 //! A report has ratios to the yardstick and none to the best, so two intervals are held against each other. They
-//! meet where less than [`RESOLUTION`] is between them, as wherever ≈ stands.
+//! meet where less than [`RESOLUTION`] is between them, as wherever ≈ stands. Intervals of latency that come from
+//! within few blocks are none here: who is ahead in one start of a server may be behind in the next.
 
 use std::fmt::Write as _;
 
 use super::diff::figures::over_traces;
 use super::text::{self, thousands};
 use super::{Held, Report, Row, Scenario, Tail};
+use crate::cautions::fell_back;
 use crate::measure::ratio::{Interval, RESOLUTION, Ratio};
 use crate::recommend::verdict::is_no_worse;
 use crate::registry::Registry;
@@ -25,8 +27,13 @@ pub struct Advice {
 }
 
 /// How whoever reads it may know the rules.
-pub const RULES: &str = "As good as the best is whoever is within 5 % of it, or within a third and its interval comes \
-     within 3 % of the best's; of those the simplest is taken. Baselines, bad examples and servers that are not ours take part and are not taken.";
+pub const RULES: &str = "As good as the best is whoever is within 5 % of it, or within a third if its interval comes \
+     within 3 % of the best's, or if too few starts of it were measured for an interval; of those the simplest is taken. Baselines, bad \
+     examples and servers that are not ours take part and are not taken, nor is who did something else than its name says. \
+     Where something failed or void rounds were kept nobody is ranked.";
+
+/// What the spread over workers is counted in where connections stay; elsewhere an even one is not the goal.
+const REQUESTS: &str = "requests";
 
 /// How many of those who are not as good are named.
 const NAMED: usize = 3;
@@ -81,36 +88,49 @@ fn of_scenario(scenario: &Scenario, against: &str, registry: &Registry) -> (Stri
     if let Some(shown) = harm(&rows) {
         return none(&shown);
     }
-    let figures = figures(&rows, &scenario.unit, against, !scenario.block_s.is_empty());
-    if figures.is_empty() {
-        return none("too little was measured to tell anybody apart");
+    if scenario.voids.kept && scenario.voids.void > 0 {
+        return none("void rounds were kept, and the machine's moods are in the figures");
     }
     let rank = |row: &Row| {
         let strategy = row.contestant.split('@').next().unwrap_or_default();
         Some(registry.find(strategy).ok()?.choice?.rank)
     };
-    let mut candidates: Vec<(u8, &Row)> =
-        rows.iter().filter_map(|&row| Some((rank(row)?, row))).collect();
-    candidates.retain(|(_, row)| figures.iter().all(|figure| (figure.of)(row).is_some()));
+    let mut choice: Vec<(u8, &Row)> =
+        scenario.rows.iter().filter_map(|row| Some((rank(row)?, row))).collect();
     // In the order in which they ran where nothing else decides.
-    candidates.sort_by_key(|(rank, _)| *rank);
-    let candidates: Vec<&Row> = candidates.into_iter().map(|(_, row)| row).collect();
+    choice.sort_by_key(|(rank, _)| *rank);
+    let choice: Vec<&Row> = choice.into_iter().map(|(_, row)| row).collect();
+    let figures = figures(scenario, &rows, &choice, against);
+    if figures.is_empty() {
+        return none("too little was measured to tell anybody apart");
+    }
+    let absence = |row: &Row| absence(scenario, row, &figures);
+    let candidates: Vec<&Row> =
+        choice.iter().copied().filter(|row| absence(row).is_none()).collect();
+    let absent = absent(&choice, absence);
     let (good, others): (Vec<&Row>, Vec<&Row>) = candidates
         .iter()
         .partition(|row| figures.iter().all(|one| is_as_good(one, row, &candidates)));
     let Some(&chosen) = good.first() else {
-        return none(&match &candidates[..] {
+        let why = match &candidates[..] {
             [] => "of those who took part nobody is one to take".to_owned(),
             _ => format!(
                 "nobody is as good as the best in every figure; the best is {}",
                 bests(&figures, &candidates)
             ),
-        });
+        };
+        return none(&(why + &absent));
     };
     let label = &chosen.contestant;
     let head = match (&candidates[..], &good[..]) {
+        ([_], _) if !absent.is_empty() => {
+            return none(&format!("only {label} has a figure of its own{absent}"));
+        }
         ([_], _) => format!("Take {label}: nobody else here is one to take"),
         (_, [_]) => format!("Take {label}"),
+        _ if others.is_empty() && !absent.is_empty() => {
+            format!("No difference between those with a figure: take the simplest, {label}")
+        }
         _ if others.is_empty() => format!("No difference: take the simplest, {label}"),
         (_, [_, same @ ..]) => {
             format!("Take {label}, the simplest of those as good ({})", labels(same))
@@ -123,7 +143,32 @@ fn of_scenario(scenario: &Scenario, against: &str, registry: &Registry) -> (Stri
         .filter(|row| figures.iter().all(|one| !is_as_good(one, chosen, &[**row])))
         .copied()
         .collect();
-    (head, why(&figures, chosen, &others, &better))
+    (head, why(&figures, chosen, &others, &better) + &absent)
+}
+
+/// Why somebody who might be taken is not judged, if so.
+fn absence(scenario: &Scenario, row: &Row, figures: &[Figure<'_>]) -> Option<&'static str> {
+    if row.skipped.is_some() {
+        Some("not run")
+    } else if fell_back(scenario, &row.contestant) {
+        Some("not what its name says")
+    } else {
+        figures.iter().any(|figure| (figure.of)(row).is_none()).then_some("without a figure")
+    }
+}
+
+/// All of `choice` who are not judged, by why.
+fn absent(choice: &[&Row], absence: impl Fn(&Row) -> Option<&'static str>) -> String {
+    let mut told = String::new();
+    for why in ["not run", "not what its name says", "without a figure"] {
+        let named: Vec<&Row> =
+            choice.iter().copied().filter(|row| absence(row) == Some(why)).collect();
+        if !named.is_empty() {
+            // Writing to a string does not fail.
+            let _ = write!(told, "; {why}: {}", labels(&named));
+        }
+    }
+    told
 }
 
 /// The figures behind a choice.
@@ -180,12 +225,16 @@ fn is_as_good(figure: &Figure<'_>, row: &Row, all: &[&Row]) -> bool {
 }
 
 /// The figures that the scenario is about: where connections went, tails over the ideal, the 99th percentile
-/// of blocks, the CPU of slices. Those that nobody has are left out.
-fn figures<'a>(rows: &[&'a Row], unit: &str, against: &'a str, blocks: bool) -> Vec<Figure<'a>> {
-    let blocks =
-        blocks || rows.iter().any(|row| row.generator.is_some() || row.lag_p99_us.is_some());
+/// of blocks, the CPU of slices and, where connections stay, how their requests spread. Those that nobody has are
+/// left out.
+fn figures<'a>(
+    scenario: &'a Scenario,
+    rows: &[&'a Row],
+    choice: &[&Row],
+    against: &'a str,
+) -> Vec<Figure<'a>> {
     // The yardstick is its own measure.
-    let to_yardstick = |name: String, of: fn(&Row) -> Option<Ratio>| Figure {
+    let to_yardstick = |name: String, is_rough: bool, of: Reads<'a>| Figure {
         name: format!("{name}, ratio to {against}"),
         of: Box::new(move |row| {
             let one = Interval { low: 1.0, high: 1.0 };
@@ -193,6 +242,12 @@ fn figures<'a>(rows: &[&'a Row], unit: &str, against: &'a str, blocks: bool) -> 
             if row.contestant == against { own() } else { of(row) }
         }),
         yardstick: Some(against),
+        is_rough,
+    };
+    let spread = || Figure {
+        name: format!("busiest worker over mean ({REQUESTS} of all rounds)"),
+        of: Box::new(|row: &Row| Some(Ratio { value: row.share.max_over_mean?, interval: None })),
+        yardstick: None,
         is_rough: false,
     };
     let held = |held: &'a Held| Figure {
@@ -217,11 +272,17 @@ fn figures<'a>(rows: &[&'a Row], unit: &str, against: &'a str, blocks: bool) -> 
     let mut figures: Vec<Figure<'a>> = match (first_held, first_tails) {
         (Some(row), _) => row.held.iter().map(held).collect(),
         (None, Some(row)) => row.tails.iter().map(tail).collect(),
-        (None, None) if blocks => {
-            vec![to_yardstick("99th percentile".to_owned(), |row| row.ratios.p99)]
+        (None, None) if scenario.has_blocks() => {
+            let p99 = Box::new(move |row: &Row| scenario.across_starts(row.ratios.p99));
+            vec![to_yardstick("99th percentile".to_owned(), !scenario.knows_starts(), p99)]
         }
         (None, None) => {
-            vec![to_yardstick(format!("server CPU per {unit}"), |row| row.ratios.cpu_server)]
+            let name = format!("server CPU per {}", scenario.unit);
+            let mut figures =
+                vec![to_yardstick(name, false, Box::new(|row: &Row| row.ratios.cpu_server))];
+            let spreads = choice.iter().any(|row| row.share.max_over_mean.is_some());
+            figures.extend((scenario.spread == REQUESTS && spreads).then(spread));
+            figures
         }
     };
     let is_known = |figure: &Figure<'_>| {
@@ -265,8 +326,11 @@ fn harm(rows: &[&Row]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cautions;
+    use crate::measure::ratio::ROUNDS_MIN;
     use crate::measure::share::Share;
     use crate::report::{Hung, Kills, Ratios};
+    use crate::void::Voids;
 
     fn ratio(value: f64, low: f64, high: f64) -> Ratio {
         Ratio { value, interval: Some(Interval { low, high }) }
@@ -281,13 +345,21 @@ mod tests {
         Row { contestant: label.to_owned(), ..Row::default() }
     }
 
-    fn check(rows: &[Row], against: &str, head: &str, why: &str) {
-        let scenario = Scenario {
+    fn scenario(rows: &[Row]) -> Scenario {
+        Scenario {
             name: "it".to_owned(),
             unit: "connection".to_owned(),
+            rounds: ROUNDS_MIN,
             rows: rows.to_vec(),
             ..Scenario::default()
-        };
+        }
+    }
+
+    fn check(rows: &[Row], against: &str, head: &str, why: &str) {
+        check_in(scenario(rows), against, head, why);
+    }
+
+    fn check_in(scenario: Scenario, against: &str, head: &str, why: &str) {
         let report =
             Report { against: against.to_owned(), scenarios: vec![scenario], ..Report::default() };
         let all = advice(&report);
@@ -393,6 +465,162 @@ mod tests {
             "nobody is as good as the best in every figure; the best is prefork in a over the ideal queue, \
              handoff in b over the ideal queue",
         );
+    }
+
+    /// One start of each server is little, too.
+    #[test]
+    fn an_interval_from_within_few_blocks_is_none() {
+        let block = |label: &str, p99| Row {
+            ratios: Ratios { p99: Some(p99), ..Ratios::default() },
+            lag_p99_us: Some(9.0),
+            ..yardstick(label)
+        };
+        let near = scenario(&[
+            block("prefork", ratio(1.25, 1.2, 1.3)),
+            block("handoff", ratio(1.0, 0.95, 1.05)),
+        ]);
+        let of = |rounds| Scenario { rounds, ..near.clone() };
+        check_in(
+            of(1),
+            "baseline",
+            "No difference: take the simplest, prefork",
+            "99th percentile, ratio to baseline: prefork 1.25 [?]",
+        );
+        check_in(
+            of(ROUNDS_MIN),
+            "baseline",
+            "Take handoff",
+            "99th percentile, ratio to baseline: handoff ≈1.00 [0.95 1.05]; not as good: prefork 1.25 [1.20 1.30]",
+        );
+        let far =
+            [block("prefork", ratio(2.0, 1.8, 2.2)), block("handoff", ratio(1.0, 0.95, 1.05))];
+        check_in(
+            Scenario { rounds: 1, ..scenario(&far) },
+            "handoff",
+            "Take handoff",
+            "99th percentile, ratio to handoff: handoff (the yardstick); not as good: prefork 2.00 [?]",
+        );
+    }
+
+    #[test]
+    fn whoever_was_not_run_or_has_no_figure_is_named() {
+        let skipped =
+            |label: &str| Row { skipped: Some("interrupted".to_owned()), ..yardstick(label) };
+        let prefork = cpu("prefork", 1.0, 0.98, 1.02);
+        let figure = "server CPU per connection, ratio to baseline: prefork ≈1.00 [0.98 1.02]";
+        // Nobody knows whether it is the one to take.
+        check(
+            &[yardstick("baseline"), prefork.clone(), skipped("handoff"), skipped("reuseport")],
+            "baseline",
+            "No ranking",
+            "only prefork has a figure of its own; not run: reuseport, handoff",
+        );
+        // What is nobody's choice is not missed.
+        check(
+            &[yardstick("baseline"), prefork.clone(), skipped("nginx"), skipped("prefork:herd")],
+            "baseline",
+            "Take prefork: nobody else here is one to take",
+            figure,
+        );
+        let same = cpu("reuseport", 1.01, 0.99, 1.03);
+        check(
+            &[yardstick("baseline"), prefork.clone(), same.clone(), yardstick("handoff")],
+            "baseline",
+            "No difference between those with a figure: take the simplest, prefork",
+            &format!("{figure}; without a figure: handoff"),
+        );
+        let worse = cpu("reuseport", 1.5, 1.4, 1.6);
+        check(
+            &[yardstick("baseline"), prefork, worse, skipped("handoff")],
+            "baseline",
+            "Take prefork",
+            &format!("{figure}; not as good: reuseport 1.50 [1.40 1.60]; not run: handoff"),
+        );
+    }
+
+    #[test]
+    fn void_rounds_that_were_kept_rank_nobody() {
+        let rows =
+            [yardstick("baseline"), cpu("prefork", 1.0, 0.98, 1.02), cpu("handoff", 1.3, 1.2, 1.4)];
+        let kept = |void| Scenario {
+            voids: Voids { played: 9, void, kept: true, ..Voids::default() },
+            ..scenario(&rows)
+        };
+        let moods = "void rounds were kept, and the machine's moods are in the figures";
+        check_in(kept(9), "baseline", "No ranking", moods);
+        check_in(
+            kept(0),
+            "baseline",
+            "Take prefork",
+            "server CPU per connection, ratio to baseline: prefork ≈1.00 [0.98 1.02]; not as good: handoff \
+             1.30 [1.20 1.40]",
+        );
+    }
+
+    #[test]
+    fn whoever_did_something_else_instead_is_not_taken_for_what_its_name_says() {
+        let rows = [
+            yardstick("baseline"),
+            cpu("prefork", 1.2, 1.15, 1.25),
+            cpu("reuseport:balanced", 0.8, 0.7, 0.9),
+            cpu("reuseport", 1.5, 1.4, 1.6),
+        ];
+        let remark = "reuseport:balanced: it steals instead, for want of CAP_BPF";
+        let mut fell_back = Scenario { notes: vec![remark.to_owned()], ..scenario(&rows) };
+        fell_back.cautions = cautions::of_scenario(&mut fell_back, "baseline");
+        check_in(
+            fell_back,
+            "baseline",
+            "Take prefork",
+            "server CPU per connection, ratio to baseline: prefork 1.20 [1.15 1.25]; not as good: reuseport \
+             1.50 [1.40 1.60]; better, and not to be taken: baseline (the yardstick); not what its name says: \
+             reuseport:balanced",
+        );
+        let why = "server CPU per connection, ratio to baseline: reuseport:balanced 0.80 [0.70 0.90]; not as \
+                   good: prefork 1.20 [1.15 1.25], reuseport 1.50 [1.40 1.60]";
+        check(&rows, "baseline", "Take reuseport:balanced", why);
+    }
+
+    #[test]
+    fn where_connections_stay_they_have_to_spread_as_well() {
+        let kept = |label: &str, cost, max| Row {
+            share: Share { max_over_mean: max, ..Share::default() },
+            ..cpu(label, cost, cost - 0.01, cost + 0.01)
+        };
+        let of = |rows: &[Row], spread: &str| Scenario {
+            unit: "request".to_owned(),
+            spread: spread.to_owned(),
+            ..scenario(rows)
+        };
+        let rows = [
+            Row {
+                share: Share { max_over_mean: Some(2.8), ..Share::default() },
+                ..yardstick("baseline")
+            },
+            kept("prefork", 1.01, Some(1.11)),
+            kept("handoff", 1.19, Some(1.0)),
+        ];
+        check_in(
+            of(&rows, "requests"),
+            "baseline",
+            "No ranking",
+            "nobody is as good as the best in every figure; the best is prefork in server CPU per request, \
+             ratio to baseline, handoff in busiest worker over mean (requests of all rounds)",
+        );
+        let both = [rows[0].clone(), kept("prefork", 1.01, Some(1.03)), rows[2].clone()];
+        check_in(
+            of(&both, "requests"),
+            "baseline",
+            "Take prefork",
+            "as good as the best in server CPU per request, ratio to baseline, busiest worker over mean \
+             (requests of all rounds); not as good: handoff",
+        );
+        // Where each connection is new, an even spread is nobody's aim; of other people's workers it is not known.
+        let by_cpu = "server CPU per request, ratio to baseline: prefork ≈1.01 [1.00 1.02]; not as good: \
+                      handoff 1.19 [1.18 1.20]";
+        check_in(of(&rows, "busy time"), "baseline", "Take prefork", by_cpu);
+        let unknown = [rows[0].clone(), kept("prefork", 1.01, None), kept("handoff", 1.19, None)];
+        check_in(of(&unknown, "requests"), "baseline", "Take prefork", by_cpu);
     }
 
     #[test]
