@@ -66,7 +66,7 @@ pub enum Command {
 /// Arguments of `compare`.
 #[derive(Args, Clone, Debug)]
 pub struct Compare {
-    /// About 30 s in all, instead of about 90 s: wider intervals, fewer tail figures.
+    /// About 30 s in all, instead of about 100 s: wider intervals, fewer tail figures.
     #[arg(long)]
     pub quick: bool,
     /// Check the harness itself on this machine, and nothing else: two equal servers must look equal,
