@@ -64,6 +64,8 @@ pub(crate) struct Lane {
     /// The last attempt found no descriptor or memory. A source that others wait for is not joined again before
     /// an attempt went otherwise: the wake-ups that came meanwhile would be spent on us.
     is_short: bool,
+    /// A source could not be watched, and when that is tried again.
+    unwatched_until: Option<Instant>,
     streak: Streak,
     /// Measured by the first `arm`, when the runtime has what it needs for itself.
     room: Option<Room>,
@@ -98,6 +100,7 @@ impl Lane {
             blocked: false,
             pause_until: None,
             is_short: false,
+            unwatched_until: None,
             streak: Streak::default(),
             room: None,
             has_room: true,
@@ -202,6 +205,10 @@ impl Lane {
         self.acceptor.arm(load, &mut self.interest);
         let pause = self.pause();
         self.apply(pause.is_some())?;
+        let unwatched = self.unwatched_until.map(|until| {
+            let left = until.saturating_duration_since(Instant::now());
+            left.max(Duration::from_millis(1))
+        });
         if let Some(pause) = pause {
             return Ok(Wait::For(pause));
         }
@@ -210,12 +217,12 @@ impl Lane {
         let work = self.interest.wants_now()
             || !self.ready.is_empty()
             || (self.has_room && (self.poked || (self.draining && !self.blocked)));
-        Ok(match self.interest.wants_recheck() {
-            _ if work => Wait::Not,
-            Some(after) => Wait::For(after),
-            None if !self.has_room => Wait::For(RECHECK),
-            None => Wait::ForEver,
-        })
+        if work {
+            return Ok(Wait::Not);
+        }
+        let recheck = self.interest.wants_recheck().or((!self.has_room).then_some(RECHECK));
+        let soonest = recheck.into_iter().chain(unwatched).min();
+        Ok(soonest.map_or(Wait::ForEver, Wait::For))
     }
 
     /// What is left of a pause after resources ran out.
@@ -228,6 +235,11 @@ impl Lane {
     }
 
     fn apply(&mut self, paused: bool) -> io::Result<()> {
+        let waits = self.unwatched_until.is_some_and(|until| Instant::now() < until);
+        if !waits {
+            self.unwatched_until = None;
+        }
+        let mut failed = None;
         for (id, source) in self.acceptor.sources().iter().enumerate() {
             let mut wanted = self.interest.wants(id) && !paused;
             if wanted && self.is_short && source.wake == Wake::SharedExclusive {
@@ -235,7 +247,7 @@ impl Lane {
                 wanted = false;
             }
             let rejoins = self.joined[id] && wanted && self.interest.wants_rejoin(id);
-            if wanted == self.joined[id] && !rejoins {
+            if (wanted == self.joined[id] && !rejoins) || (wanted && waits) {
                 continue;
             }
             if self.joined[id] {
@@ -244,14 +256,28 @@ impl Lane {
                     owe(&mut self.ready, id);
                 }
             }
+            self.joined[id] = false;
             if wanted {
                 let mut flags = EventFlags::IN;
                 if source.wake == Wake::SharedExclusive {
                     flags |= EventFlags::EXCLUSIVE;
                 }
-                epoll::add(&*self.epoll, &source.fd, EventData::new_u64(id as u64), flags)?;
+                match add(&self.epoll, &source.fd, EventData::new_u64(id as u64), flags) {
+                    Ok(()) => self.joined[id] = true,
+                    // Its user may watch no more (`fs.epoll.max_user_watches`), maybe because of somebody else.
+                    Err(error @ (Errno::NOSPC | Errno::NOMEM)) => {
+                        failed = Some(error);
+                        owe(&mut self.ready, id);
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
-            self.joined[id] = wanted;
+        }
+        if let Some(error) = failed {
+            self.meter.board().count_accept_error();
+            self.unwatched_until = Some(Instant::now() + AcceptFault::PAUSE);
+            let slot = self.meter.worker().slot.0;
+            tracing::warn!(slot, %error, "cannot watch: looking from time to time");
         }
         Ok(())
     }
@@ -393,6 +419,11 @@ impl Lane {
     }
 }
 
+#[cfg(not(test))]
+use epoll::add;
+#[cfg(test)]
+use tests::add;
+
 /// One event of a lane's epoll, if one comes in time and no signal before it.
 pub(crate) fn wait_for_one(epoll: &OwnedFd, timeout: Option<&Timespec>) -> io::Result<Option<u64>> {
     let mut buffer = [MaybeUninit::<Event>::uninit(); 1];
@@ -433,6 +464,7 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::os::unix::net::UnixStream;
 
     use super::*;
@@ -521,6 +553,46 @@ mod tests {
         }
         assert_eq!(lane.arm().unwrap(), Wait::ForEver);
         assert_eq!(lane.wait(Wait::Not).unwrap(), Some(0), "it waits again");
+    }
+
+    thread_local! {
+        /// How often this thread is refused to watch anything.
+        static REFUSALS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) fn add(
+        epoll: &OwnedFd,
+        source: &OwnedFd,
+        data: EventData,
+        flags: EventFlags,
+    ) -> Result<(), Errno> {
+        match REFUSALS.get().checked_sub(1) {
+            Some(left) => {
+                REFUSALS.set(left);
+                Err(Errno::NOSPC)
+            }
+            None => epoll::add(epoll, source, data, flags),
+        }
+    }
+
+    /// The limit is its user's, and somebody else's doing.
+    #[test]
+    fn what_cannot_be_watched_is_looked_at_from_time_to_time_until_it_can() {
+        let (_bell, source) = UnixStream::pair().unwrap();
+        let (_supervisor, control) = UnixStream::pair().unwrap();
+        let sources = [Source { fd: source.into(), wake: Wake::Private }];
+        let acceptor = Box::new(Short { sources, tries: 0 });
+        let mut lane = Lane::new(acceptor, control.into(), Meter::alone(None)).unwrap();
+        REFUSALS.set(2);
+        for _ in 0..2 {
+            assert_eq!(lane.arm().unwrap(), Wait::Not, "it looks");
+            lane.turn(None).unwrap();
+            assert!(matches!(lane.arm().unwrap(), Wait::For(_)), "and then it waits");
+            assert!(!lane.joined[0]);
+            lane.unwatched_until = Some(Instant::now());
+        }
+        assert_eq!(lane.arm().unwrap(), Wait::ForEver);
+        assert!(lane.joined[0]);
     }
 
     /// A lane, and the supervisor's end of its control channel.
