@@ -22,7 +22,7 @@ mod worker_word {
     pub(super) const COMPLETED: usize = 1;
     pub(super) const FAILED: usize = 2;
     pub(super) const ACCEPT_ERRORS: usize = 3;
-    /// Not 0: its gate is closed, it waits for others to have as much as it has.
+    /// What it says of itself, a bit each: [`CLOSED`](super::CLOSED), [`FULL`](super::FULL).
     pub(super) const GATE: usize = 4;
     /// Counted up as long as its event loop turns: by its heart, and by each turn of its lane.
     pub(super) const BEAT: usize = 5;
@@ -42,6 +42,11 @@ mod supervisor_word {
     /// One bit per slot, from here on.
     pub(super) const COVER: usize = 8;
 }
+
+/// Its gate is closed.
+const CLOSED: u64 = 1;
+/// It has no descriptor left for another connection.
+const FULL: u64 = 2;
 
 /// One call in the upper half of the word that counts them.
 const CALL: u64 = 1 << 32;
@@ -179,7 +184,13 @@ impl View {
     /// Whether the worker has closed its gate: see [`Meter::close_gate`](crate::Meter::close_gate).
     #[must_use]
     pub fn gate_is_closed(&self) -> bool {
-        self.0.worker.load(worker_word::GATE) != 0
+        self.0.worker.load(worker_word::GATE) & CLOSED != 0
+    }
+
+    /// Whether the worker can take nothing now: see [`Meter::say_full`](crate::Meter::say_full).
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.worker.load(worker_word::GATE) & FULL != 0
     }
 
     /// Tells the worker the fewest connections that any worker has.
@@ -255,7 +266,26 @@ impl OwnBoard {
 
     /// True if that is a change.
     pub(crate) fn close_gate(&self, closed: bool) -> bool {
-        self.own[worker_word::GATE].swap(closed.into(), Ordering::SeqCst) != u64::from(closed)
+        self.say(CLOSED, closed)
+    }
+
+    /// True if that is a change.
+    pub(crate) fn say_full(&self, full: bool) -> bool {
+        self.say(FULL, full)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.own[worker_word::GATE].load(Ordering::Relaxed) & FULL != 0
+    }
+
+    fn say(&self, bit: u64, on: bool) -> bool {
+        let word = &self.own[worker_word::GATE];
+        let before = if on {
+            word.fetch_or(bit, Ordering::SeqCst)
+        } else {
+            word.fetch_and(!bit, Ordering::SeqCst)
+        };
+        (before & bit != 0) != on
     }
 
     #[cfg(test)]
@@ -346,6 +376,17 @@ mod tests {
         assert!(!own.count_completed());
         assert_eq!(board.counts().in_service(), 1);
         assert_eq!(own.in_service(), 1);
+
+        // Each says one thing, and leaves the other.
+        let said = || (view.gate_is_closed(), view.is_full());
+        assert!(own.close_gate(true) && !own.close_gate(true));
+        assert_eq!(said(), (true, false));
+        assert!(own.say_full(true) && !own.say_full(true) && own.is_full());
+        assert_eq!(said(), (true, true));
+        assert!(own.close_gate(false));
+        assert_eq!(said(), (false, true));
+        assert!(own.say_full(false) && !own.is_full());
+        assert_eq!(said(), (false, false));
 
         own.count_call();
         own.count_call();

@@ -197,6 +197,20 @@ impl Meter {
         }
     }
 
+    /// Worker · says that it can take nothing for want of descriptors, and that what waits for it alone is
+    /// somebody else's; or that it can again. The supervisor looks at once, whichever it is.
+    pub fn say_full(&self, full: bool) {
+        if self.0.board.is_full() != full && self.0.board.say_full(full) {
+            self.kick();
+        }
+    }
+
+    /// Whether this worker said so, on whichever lane.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.0.board.is_full()
+    }
+
     /// Connections this worker has taken and not finished, in all its lanes.
     #[must_use]
     pub fn in_service(&self) -> u32 {

@@ -109,7 +109,7 @@ pub use start::{Program, Start};
 pub use strategy::{Needs, Plan, RuntimeKind, Setup, Strategy, Unsupported};
 pub use stream::Stream;
 pub use supervisor::ExitStatus;
-pub use sys::{Interruptible, queue_bound, queue_len};
+pub use sys::{Interruptible, are_free, queue_bound, queue_len};
 #[cfg(feature = "tokio")]
 pub use worker::{AsyncConnection, AsyncStream, Tokio};
 pub use worker::{Blocking, Runtime, Threads};

@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::io;
 
 use forkherd_core::{
-    Acceptor, Connection, Inherited, Interest, Leaving, Load, Source, SourceId, Waiter, Wake,
+    AcceptFault, Acceptor, Connection, Inherited, Interest, Leaving, Load, Source, SourceId,
+    Waiter, Wake,
 };
 use rustix::io::Errno;
 
 use crate::CHANNEL;
-use crate::channel::{BATCH, Received, Wait};
+use crate::channel::{BATCH, Received, Wait, try_room_for_next};
 use crate::inbox::Inbox;
 
 #[derive(Debug)]
@@ -44,17 +45,37 @@ impl HandoffAcceptor {
         })
     }
 
-    /// Receives one message; `None` at end-of-file.
+    /// Receives one message; `None` at end-of-file. Where there is no room for the next it says so: what waits in
+    /// this channel waits for nobody else.
     fn receive(&mut self, wait: Wait) -> io::Result<Option<Connection>> {
         let pending = &mut self.pending;
         let keep = |connection| pending.push_back(connection);
-        match self.inbox.receive(&self.sources[0].fd, wait, keep)? {
+        let received = self.inbox.receive(&self.sources[0].fd, wait, keep);
+        if matches!(&received, Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()))
+        {
+            self.inbox.meter().say_full(true);
+        }
+        match received? {
             Received::End => Ok(None),
             Received::Parcels { lost, .. } => {
                 self.has_lost = lost > 0;
                 self.next()
             }
         }
+    }
+
+    /// Who said that it is full says when it is not any more. By then it is sent single connections: it is short, so
+    /// its gate is closed since the last [`arm`](Acceptor::arm), and nothing goes round that is too large for all.
+    ///
+    /// # Errors
+    /// That of [`try_room_for_next`]: it still is.
+    fn recover(&self) -> io::Result<()> {
+        let meter = self.inbox.meter();
+        if meter.is_full() {
+            try_room_for_next(&self.sources[0].fd)?;
+            meter.say_full(false);
+        }
+        Ok(())
     }
 
     /// The next of the message at hand.
@@ -79,10 +100,17 @@ impl Acceptor for HandoffAcceptor {
 
     /// Without room a received descriptor would be lost (`MSG_CTRUNC`), so nothing is received.
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
-        if let Some(is_short) = self.headroom.changes(load.room) {
+        let room = if self.inbox.is_short() { 0 } else { load.room };
+        if let Some(is_short) = self.headroom.changes(room) {
             self.inbox.meter().close_gate(is_short);
         }
         interest.set(0, load.room > 0);
+        if load.room == 0 {
+            self.inbox.meter().say_full(true);
+        } else if self.recover().is_err() {
+            // Nothing comes while it is full, so nothing would wake it.
+            interest.recheck(AcceptFault::PAUSE);
+        }
         if self.has_next() {
             interest.now();
         }
@@ -112,14 +140,15 @@ impl Waiter for HandoffAcceptor {
             self.waits = false;
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        self.recover()?;
         self.receive(Wait::ForEver)
     }
 }
 
 /// Whether a worker has room for whole batches.
 ///
-/// A message whose descriptors find no room is lost, so whoever sends it has to know. A worker whose room
-/// gets short says so (it closes its gate) while it still has room for all that may be in its channel
+/// A message whose descriptors find no room is lost, so whoever sends it has to know. A worker whose room, or whose
+/// table of descriptors, gets short says so (it closes its gate) while it still has room for all that may be in its channel
 /// already, and from then on it is sent one connection in each message. What it had not yet said when a
 /// message was sent is within its credits, and these are what the room is short of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

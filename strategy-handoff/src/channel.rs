@@ -155,15 +155,28 @@ impl Channel {
     }
 }
 
-/// How many connections the oldest message holds that was not received. 0: there is none.
-pub(crate) fn oldest(channel: impl AsFd) -> usize {
+/// How many connections the oldest message holds that was not received. 0: there will be none any more.
+///
+/// # Errors
+/// `WouldBlock`: there is none now. Others of `recv(2)`.
+pub(crate) fn oldest(channel: impl AsFd) -> io::Result<usize> {
     let mut notes = [0_u8; BATCH * Note::LENGTH];
     // Without space for descriptors none is installed, and the message stays as it is.
     let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    match recv(channel, &mut notes[..], flags) {
-        Ok((_, bytes)) => bytes.div_ceil(Note::LENGTH),
-        Err(_) => 0,
-    }
+    let (_, bytes) = recv(channel, &mut notes[..], flags)?;
+    Ok(bytes.div_ceil(Note::LENGTH))
+}
+
+/// Whether there is room for the oldest message, or, where there is none yet, for one connection.
+///
+/// # Errors
+/// `EMFILE`: a message received now would lose its connections. Others of `recv(2)`.
+pub(crate) fn try_room_for_next(channel: impl AsFd) -> io::Result<()> {
+    let count = match oldest(&channel) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 1,
+        result => result?,
+    };
+    try_room(channel, count)
 }
 
 /// Whether this process can have so many descriptors more: duplicates of `fd`, for as long as it takes.
@@ -173,6 +186,26 @@ pub(crate) fn oldest(channel: impl AsFd) -> usize {
 pub(crate) fn try_room(fd: impl AsFd, count: usize) -> io::Result<()> {
     let fd = fd.as_fd();
     (0..count).map(|_| fd.try_clone_to_owned()).collect::<Result<Vec<_>, _>>().map(drop)
+}
+
+/// As [`receive`], but nothing for which there is no room.
+///
+/// Where a message comes just now it is not received either: whether there is room for it nobody has asked. (Should
+/// the supervisor take the oldest back between the look and the call, it is the next that is received. It takes
+/// back from who runs only when that is full, and then there are no larger ones behind.)
+///
+/// # Errors
+/// `EMFILE`: there is no room for the oldest message, or for any. Others as for [`receive`].
+pub(crate) fn receive_with_care(
+    channel: impl AsFd,
+    wait: Wait,
+    parcel: impl FnMut(Parcel),
+) -> io::Result<Received> {
+    match wait {
+        Wait::Not => try_room(&channel, oldest(&channel)?)?,
+        Wait::ForEver => try_room_for_next(&channel)?,
+    }
+    receive(channel, wait, parcel)
 }
 
 /// Receives one message, and gives each connection in it to `parcel`.
@@ -274,6 +307,7 @@ impl Note {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use std::cell::Cell;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
@@ -361,14 +395,18 @@ mod tests {
         let (clients, parcels) = connections(BATCH + 3);
         channel.send_all(&parcels[..BATCH]).unwrap();
         channel.send_all(&parcels[BATCH..]).unwrap();
-        assert_eq!((oldest(channel.receiver()), channel.len().unwrap()), (BATCH, BATCH as u64 + 3));
+        assert_eq!(
+            (oldest(channel.receiver()).unwrap(), channel.len().unwrap()),
+            (BATCH, BATCH as u64 + 3)
+        );
         let (result, first) = received(&channel);
         assert_eq!(result.unwrap(), Received::Parcels { count: BATCH, lost: 0 });
-        assert_eq!((oldest(channel.receiver()), channel.len().unwrap()), (3, 3));
+        assert_eq!((oldest(channel.receiver()).unwrap(), channel.len().unwrap()), (3, 3));
         let mut back = vec![];
         assert_eq!(channel.take_back(|parcel| back.push(parcel)), 3);
         assert_eq!(peers(first.iter().chain(&back)), names(&clients));
-        assert_eq!((oldest(channel.receiver()), channel.len().unwrap()), (0, 0));
+        assert_eq!(oldest(channel.receiver()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(channel.len().unwrap(), 0);
     }
 
     #[test]
@@ -379,7 +417,38 @@ mod tests {
         channel.close().unwrap();
         assert!(channel.send(&parcel).is_err());
         assert_eq!(received(&channel).0.unwrap(), Received::Parcels { count: 1, lost: 0 });
+        assert_eq!(oldest(channel.receiver()).unwrap(), 0);
+        let end = receive_with_care(channel.receiver(), Wait::ForEver, drop);
+        assert_eq!(end.unwrap(), Received::End);
         assert_eq!(received(&channel).0.unwrap(), Received::End);
+    }
+
+    /// A channel to which somebody sends whenever it was looked at.
+    struct Busy {
+        channel: Channel,
+        parcel: Parcel,
+        uses: Cell<u32>,
+    }
+
+    impl AsFd for Busy {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            if self.uses.replace(self.uses.get() + 1) > 0 {
+                self.channel.send(&self.parcel).unwrap();
+            }
+            self.channel.receiver()
+        }
+    }
+
+    #[test]
+    fn with_care_nothing_is_received_that_was_not_looked_at() {
+        let (channel, (_client, parcel)) = (Channel::new().unwrap(), connection());
+        let busy = Busy { channel, parcel, uses: Cell::new(0) };
+        let result = receive_with_care(&busy, Wait::Not, drop);
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // Now something is there before it looks.
+        busy.channel.send(&busy.parcel).unwrap();
+        let result = receive_with_care(&busy, Wait::Not, drop);
+        assert_eq!(result.unwrap(), Received::Parcels { count: 1, lost: 0 });
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
-use forkherd_core::{Dispatcher, Interest, Kick, Source, SourceId, View, WorkerId};
+use forkherd_core::{AcceptFault, Dispatcher, Interest, Kick, Source, SourceId, View, WorkerId};
 
 use crate::channel::{BATCH, Channel, Parcel, oldest};
 use crate::gate::Gate;
@@ -28,7 +29,7 @@ pub(crate) struct Routes<B = View> {
     held: VecDeque<Parcel>,
     /// Channels of workers that are gone, with what these had not received.
     left_behind: VecDeque<Channel>,
-    /// Somebody is stopped and may have a queue.
+    /// Somebody is stopped, or full, and may have a queue.
     somebody_gives_back: bool,
     policy: Box<dyn Pick>,
     refusal: Refusal,
@@ -79,6 +80,7 @@ pub(crate) trait Board: std::fmt::Debug {
     fn taken(&self) -> u64;
     fn completed(&self) -> u64;
     fn gate_is_closed(&self) -> bool;
+    fn is_full(&self) -> bool;
     fn set_starving(&self, kick: Option<Kick>);
 }
 
@@ -91,6 +93,9 @@ impl Board for View {
     }
     fn gate_is_closed(&self) -> bool {
         self.gate_is_closed()
+    }
+    fn is_full(&self) -> bool {
+        self.is_full()
     }
     fn set_starving(&self, kick: Option<Kick>) {
         self.set_starving(kick);
@@ -105,8 +110,10 @@ struct Route<B> {
     assigned: u64,
     /// The channel was full when the worker had received so many.
     full_at: Option<u64>,
-    /// The worker is stopped: what it has not received goes to others.
+    /// The worker is stopped, or full: what it has not received goes to others.
     gives_back: bool,
+    /// It may have a message of several connections in its channel.
+    has_batches: bool,
     /// Admitted, not stopped, not retired.
     is_open: bool,
     is_retired: bool,
@@ -119,7 +126,7 @@ impl<B: Board> Route<B> {
     /// believed below that: whoever says it has finished everything has credit again, up to what its channel
     /// holds. It could as well close them all, and say the truth.
     fn room(&self, credit: Credit) -> u32 {
-        if !self.is_open {
+        if !self.is_open || self.view.is_full() {
             return 0;
         }
         let (done, most) = match credit {
@@ -148,6 +155,43 @@ impl<B: Board> Route<B> {
         self.channel.len().is_ok_and(|queued| queued > 0)
     }
 
+    /// Takes back the oldest message of its channel; says how many connections it held.
+    ///
+    /// # Errors
+    /// `EMFILE`: there is no room for it here, and it stays.
+    fn take_back(&mut self, gate: &Gate, parcel: impl FnMut(Parcel)) -> io::Result<usize> {
+        gate.try_room(oldest(self.channel.receiver()).unwrap_or(0))?;
+        let taken = self.channel.take_back(parcel);
+        self.assigned = self.assigned.saturating_sub(taken as u64);
+        Ok(taken)
+    }
+
+    /// Puts what is in its channel there anew, one connection in each message: the worker is full, and may have
+    /// room for one where it has none for sixteen. What cannot be sent is in `held`, in its order.
+    ///
+    /// # Errors
+    /// As [`take_back`](Self::take_back), and as [`send`](Self::send).
+    fn take_apart(
+        &mut self,
+        gate: &Gate,
+        credit: Credit,
+        held: &mut VecDeque<Parcel>,
+    ) -> io::Result<()> {
+        // The worker may receive meanwhile: then there is less, and it ends with an empty channel.
+        let mut left = self.channel.len()?;
+        while left > 0 {
+            let mut parcels = Vec::new();
+            let taken = self.take_back(gate, |parcel| parcels.push(parcel))?;
+            if taken == 0 {
+                break;
+            }
+            left = left.saturating_sub(taken as u64);
+            self.outgoing.append(&mut parcels);
+            self.send(credit, held)?;
+        }
+        Ok(())
+    }
+
     /// It was picked for this connection.
     fn put(&mut self, parcel: Parcel, index: usize, picked: &mut Vec<usize>) {
         if self.outgoing.is_empty() {
@@ -162,8 +206,8 @@ impl<B: Board> Route<B> {
     /// As [`Channel::send`]. What could not be sent is in `held`, in its order.
     fn send(&mut self, credit: Credit, held: &mut VecDeque<Parcel>) -> io::Result<u32> {
         // A closed gate: its descriptors are short, and a message whose descriptors find no room is lost.
-        let batches = credit.batched().is_some() && !self.view.gate_is_closed();
-        let size = if batches { BATCH } else { 1 };
+        let is_short = self.view.gate_is_closed() || self.view.is_full();
+        let size = if credit.batched().is_some() && !is_short { BATCH } else { 1 };
         let mut sent = 0;
         let mut result = Ok(());
         while sent < self.outgoing.len() {
@@ -187,6 +231,7 @@ impl<B: Board> Route<B> {
                 }
                 break;
             }
+            self.has_batches |= end - sent > 1;
             sent = end;
         }
         self.assigned += sent as u64;
@@ -292,6 +337,7 @@ impl<B: Board> Routes<B> {
             assigned: 0,
             full_at: None,
             gives_back: false,
+            has_batches: false,
             is_open: false,
             is_retired: false,
             outgoing: Vec::new(),
@@ -326,6 +372,32 @@ impl<B: Board> Routes<B> {
         if let Some(route) = self.route(worker) {
             route.gives_back = on;
         }
+    }
+
+    /// Looks who is full: nobody else receives from its channel, so what waits there goes to others.
+    ///
+    /// Comes after a kick, since whoever gets full, or has room again, kicks. Returns when to look again.
+    pub(crate) fn look(&mut self) -> Option<Duration> {
+        let mut again = None;
+        for route in &mut self.routes {
+            let is_full = route.view.is_full();
+            if is_full
+                && !route.is_retired
+                && std::mem::take(&mut route.has_batches)
+                && let Err(error) = route.take_apart(&self.gate, self.credit, &mut self.held)
+            {
+                let (slot, generation) = (route.worker.slot.0, route.worker.generation);
+                tracing::warn!(slot, generation, %error, "cannot send its queue anew");
+                route.has_batches = true;
+                again = Some(AcceptFault::PAUSE);
+            }
+            // Whoever is stopped gives back anyway.
+            if is_full || route.is_open {
+                route.gives_back = is_full && route.has_queue();
+            }
+        }
+        self.somebody_gives_back = self.routes.iter().any(|route| route.gives_back);
+        again
     }
 
     /// How many connections the worker has received: what it was sent, less what is still in its channel.
@@ -367,7 +439,7 @@ impl<B: Board> Routes<B> {
                 return Ok(None);
             }
             if let Some(channel) = self.left_behind.front() {
-                self.gate.try_room(oldest(channel.receiver()))?;
+                self.gate.try_room(oldest(channel.receiver()).unwrap_or(0))?;
                 let (held, refusal) = (&mut self.held, &self.refusal);
                 let taken = channel.take_back(|mut parcel| {
                     parcel.note.deaths = parcel.note.deaths.saturating_add(1);
@@ -381,10 +453,8 @@ impl<B: Board> Routes<B> {
                     self.left_behind.pop_front();
                 }
             } else if let Some(route) = self.routes.iter_mut().find(|route| route.gives_back) {
-                self.gate.try_room(oldest(route.channel.receiver()))?;
                 let held = &mut self.held;
-                let taken = route.channel.take_back(|parcel| held.push_back(parcel));
-                route.assigned = route.assigned.saturating_sub(taken as u64);
+                let taken = route.take_back(&self.gate, |parcel| held.push_back(parcel))?;
                 route.gives_back = taken > 0;
                 // Whoever goes on has received no more than when it was full, and has room all the same.
                 route.full_at = route.full_at.filter(|_| taken == 0);

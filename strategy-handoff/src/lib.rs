@@ -85,10 +85,15 @@
 //!   receiving and counting loses one connection per lane that no counter shows.
 //! * A worker without a free descriptor does not receive: at the limit of open files `recvmsg(2)` succeeds *without*
 //!   the connection, which is lost. What else is open is measured once, when the worker starts, and 8 more are
-//!   reserved; of what handlers open beyond that (a cache of files) it is told by the numbers of the descriptors it
-//!   receives: the last 32 below the limit are tried before they are needed. Who opens more than that at once, or from
-//!   another thread, may lose one message per thread of the worker: 1 connection, or on an event loop up to 16. It is
-//!   logged as a warning, counted as failed, its credit comes back, and nothing more is received until there is room.
+//!   reserved. For what handlers open beyond that (a cache of files) it looks every 64 connections whether the last
+//!   144 numbers below the limit are free; if they are not, it looks at each message before it receives it, and costs
+//!   three calls more per connection. So a handler may keep two files for each connection and nothing is lost. Who opens
+//!   more than is left between two looks loses the message that comes then, 1 connection, or on an event loop up
+//!   to 16; and where threads receive or open files at the same time, one for each of them. It is logged as a
+//!   warning, counted as failed, its credit comes back, and no more is lost until the 144 were free again.
+//! * A worker that has no descriptor for the next message is *full*: it is sent nothing more, and what is in its channel
+//!   goes to others as soon as they have room. Where nobody has, it waits there, and comes one by one. In `pull`'s
+//!   channel nothing waits for one worker alone.
 //! * What a worker has received and finished, it says itself. One that says too much looks idle: `least`, `power_of_two`
 //!   and `idle` send it more than its share, as they would if it closed everything at once. It can neither end a service
 //!   while something is queued, nor keep what it has not received.
@@ -97,6 +102,7 @@
 
 mod acceptor;
 mod channel;
+mod descriptors;
 mod dispatcher;
 mod gate;
 mod inbox;
@@ -107,6 +113,7 @@ mod refusal;
 
 use std::borrow::Cow;
 use std::io;
+use std::time::Duration;
 
 use forkherd_core::{
     Acceptor, Dispatcher, Inherit, Inherited, Needs, Plan, RuntimeKind, Setup, Strategy,
@@ -412,6 +419,14 @@ impl Strategy for Handoff {
         match &mut self.way {
             Way::Routes(routes) => routes.remove(worker),
             Way::Pull(queue) => queue.remove(worker),
+        }
+    }
+
+    fn upkeep(&mut self, _pokes: &mut Vec<WorkerId>) -> Option<Duration> {
+        match &mut self.way {
+            Way::Routes(routes) => routes.look(),
+            // Nothing waits there for one worker alone.
+            Way::Pull(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "code between fork and exec, and descriptors known by number only")]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -80,6 +81,20 @@ pub(crate) fn adopt_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Whether nothing is open under any of these numbers. One system call, `poll(2)`, and nothing is opened for it: a
+/// duplicate under such a number would have the kernel make the whole table as long.
+///
+/// `false`, too, where that cannot be known: there are more than this process may open.
+#[must_use]
+pub fn are_free(numbers: Range<RawFd>) -> bool {
+    let ask = |fd| libc::pollfd { fd, events: 0, revents: 0 };
+    let mut asked: Vec<libc::pollfd> = numbers.map(ask).collect();
+    let Ok(count) = libc::nfds_t::try_from(asked.len()) else { return false };
+    // SAFETY: reads and writes so many elements of a vector that has so many. It does not wait.
+    let answered = unsafe { libc::poll(asked.as_mut_ptr(), count, 0) };
+    answered >= 0 && asked.iter().all(|one| one.revents & libc::POLLNVAL != 0)
+}
+
 /// Makes sure that children are reported: a program started with SIGCHLD ignored would never see them.
 pub(crate) fn default_child_signal() -> io::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
@@ -152,3 +167,21 @@ pub(crate) fn leave_signals_to_supervisor() -> io::Result<()> {
 }
 
 extern "C" fn do_nothing(_signal: libc::c_int) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_free_where_nothing_is_open() {
+        let (file, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let number = file.as_raw_fd();
+        assert!(!are_free(number..number + 1) && !are_free(0..number + 1));
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap();
+        let limit = RawFd::try_from(limit).unwrap();
+        // The last ones: no test opens so many.
+        assert!(are_free(limit - 100..limit));
+        // More than this process may open.
+        assert!(!are_free(limit..2 * limit + 1));
+    }
+}

@@ -1,10 +1,10 @@
 //! Who owns a handed-off connection: the dispatcher, its channels and sockets as they are, and a model of
-//! workers that take, lose, finish, die, stop, go on and leave in any order.
+//! workers that take, lose, finish, die, stop, get full, go on and leave in any order.
 //!
 //! ```text
 //!  client ─► backlog ─► supervisor ─► channel of k ─► worker k ─► closed
-//!                           ▲              │ died, stopped
-//!                           └──────────────┘
+//!                           ▲              │ died, stopped,
+//!                           └──────────────┘ is full
 //! ```
 
 use std::cell::Cell;
@@ -21,7 +21,7 @@ use proptest::test_runner::Config;
 use rustix::net::{RecvFlags, recv};
 
 use super::*;
-use crate::channel::{Note, Received, Wait, receive};
+use crate::channel::{Note, Received, Wait, oldest, receive};
 use crate::pick::{Least, RoundRobin};
 use crate::refusal::DEATHS;
 
@@ -45,6 +45,8 @@ enum Step {
     Retire(u32),
     /// The worker has little room for descriptors, or enough again.
     Short(u32, bool),
+    /// Its handlers leave descriptors for so many connections at a time, or for all again.
+    Cramp(u32, Option<usize>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -62,6 +64,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => slot().prop_map(Step::Continue),
         1 => slot().prop_map(Step::Retire),
         1 => (slot(), any::<bool>()).prop_map(|(slot, on)| Step::Short(slot, on)),
+        1 => (slot(), proptest::option::weighted(0.7, 0_usize..4))
+            .prop_map(|(slot, spare)| Step::Cramp(slot, spare)),
     ]
 }
 
@@ -74,6 +78,7 @@ struct PageInner {
     taken: Cell<u64>,
     completed: Cell<u64>,
     gate: Cell<bool>,
+    full: Cell<bool>,
 }
 
 impl Board for Page {
@@ -86,6 +91,9 @@ impl Board for Page {
     fn gate_is_closed(&self) -> bool {
         self.0.gate.get()
     }
+    fn is_full(&self) -> bool {
+        self.0.full.get()
+    }
     fn set_starving(&self, _kick: Option<Kick>) {}
 }
 
@@ -95,6 +103,20 @@ struct Worker {
     channel: OwnedFd,
     serving: VecDeque<Parcel>,
     is_stopped: bool,
+    /// It has descriptors for so many connections. `None`: for all.
+    spare: Option<usize>,
+}
+
+impl Worker {
+    /// Looks whether there is room for the next message, and says so. Who is full is short, and closes its gate
+    /// before it says that it has room again; or the message would go round among all who are short.
+    fn has_room(&self) -> bool {
+        let next = oldest(&self.channel).unwrap_or(1);
+        let is_full = self.spare.is_some_and(|spare| self.serving.len() + next > spare);
+        self.page.0.gate.set(self.page.0.gate.get() || is_full);
+        self.page.0.full.set(is_full);
+        !is_full
+    }
 }
 
 struct World {
@@ -154,7 +176,8 @@ impl World {
             self.routes.route(id).unwrap().channel.shrink();
         }
         self.routes.open(id, true);
-        Worker { id, page, channel, serving: VecDeque::new(), is_stopped: false }
+        let serving = VecDeque::new();
+        Worker { id, page, channel, serving, is_stopped: false, spare: None }
     }
 
     /// The worker is gone, and with it what it had received; another takes its seat.
@@ -187,6 +210,8 @@ impl World {
     }
 
     fn dispatch(&mut self) {
+        // After a kick, which everybody who gets full gives.
+        assert_eq!(self.routes.look(), None);
         self.routes.arm(&mut Interest::default());
         self.routes.dispatch(&[0], 64).unwrap();
     }
@@ -230,13 +255,17 @@ impl World {
                 self.routes.give_back(worker.id, on);
             }
             Step::Retire(slot) => self.routes.retire(self.workers[slot as usize].id).unwrap(),
-            Step::Short(slot, on) => self.workers[slot as usize].page.0.gate.set(on),
+            Step::Short(slot, on) => {
+                let worker = &self.workers[slot as usize];
+                worker.page.0.gate.set(on || worker.spare.is_some());
+            }
+            Step::Cramp(slot, spare) => self.workers[slot as usize].spare = spare,
         }
     }
 
     fn receive(&mut self, slot: usize) {
         let worker = &mut self.workers[slot];
-        if worker.is_stopped {
+        if worker.is_stopped || !worker.has_room() {
             return;
         }
         let mut count = 0;
@@ -308,7 +337,7 @@ impl World {
             let most = most as usize;
             assert!(used <= most, "{used} for {:?}, of {most}", route.worker);
             // No credit is lost, whatever became of what was sent on it.
-            if route.is_open && (queued == 0 || route.full_at.is_none()) {
+            if route.is_open && !route.view.is_full() && (queued == 0 || route.full_at.is_none()) {
                 assert_eq!(route.room(self.credit) as usize, most - used, "{route:?}");
             }
         }
@@ -345,19 +374,22 @@ impl World {
         self.look();
     }
 
-    /// Nobody may wait for a worker that is stopped, but those it had received; and when all go on, nobody
-    /// for ever.
+    /// Nobody may wait for a worker that is stopped or full, but those it had received; and when all go on,
+    /// nobody for ever.
     fn finish_all(&mut self) {
         let is_retired = |worker: &Worker| {
             self.routes.routes.iter().any(|route| route.worker == worker.id && route.is_retired)
         };
-        if self.workers.iter().any(|worker| !worker.is_stopped && !is_retired(worker)) {
+        let serves =
+            |worker: &Worker| !worker.is_stopped && worker.spare != Some(0) && !is_retired(worker);
+        if self.workers.iter().any(serves) {
             self.run_dry();
             let received: usize = self.workers.iter().map(|worker| worker.serving.len()).sum();
-            assert_eq!(self.clients.len(), received, "waiting for a stopped worker");
+            assert_eq!(self.clients.len(), received, "waiting for a stopped or full worker");
         }
         for slot in 0..SLOTS {
             self.play(Step::Continue(slot));
+            self.play(Step::Cramp(slot, None));
         }
         self.run_dry();
         assert_eq!(self.clients.len(), 0, "still waiting");
@@ -393,6 +425,47 @@ proptest! {
         }
         world.finish_all();
     }
+}
+
+/// One that is full has what it cannot receive taken from it; and where nobody else has room, one that has room
+/// for a few gets its message apart.
+#[test]
+fn a_full_worker_keeps_nobody_waiting() {
+    const CROWD: usize = 9;
+    for others in [None, Some(0)] {
+        let mut world = World::new(Credit::Unreceived(16), Box::new(RoundRobin::default()));
+        for slot in 0..SLOTS {
+            world.play(Step::Cramp(slot, Some(0)));
+            world.receive(slot as usize);
+        }
+        (0..CROWD).for_each(|_| world.play(Step::Connect));
+        world.dispatch();
+        world.play(Step::Cramp(0, None));
+        world.play(Step::Short(0, false));
+        world.receive(0);
+        world.dispatch();
+        assert_eq!(oldest(&world.workers[0].channel).unwrap(), CROWD, "one message");
+        world.play(Step::Cramp(0, Some(2)));
+        world.receive(0);
+        assert!(world.workers[0].page.0.full.get());
+        (1..SLOTS).for_each(|slot| world.play(Step::Cramp(slot, others)));
+        world.run_dry();
+        assert_eq!((world.answered, world.lost), (CROWD, 0), "{others:?}");
+    }
+}
+
+/// A worker that is full and has nothing in its channel keeps no service from its end.
+#[test]
+fn a_service_ends_though_everybody_is_full() {
+    let mut world = World::new(Credit::Unreceived(16), Box::new(RoundRobin::default()));
+    for slot in 0..SLOTS {
+        world.play(Step::Cramp(slot, Some(0)));
+        world.receive(slot as usize);
+    }
+    world.dispatch();
+    world.routes.close();
+    world.dispatch();
+    assert!(world.routes.is_done());
 }
 
 /// A worker that serves one at a time has one credit: without it, it would never be sent anything again.

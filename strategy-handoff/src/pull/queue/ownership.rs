@@ -1,5 +1,5 @@
 //! Who owns a connection where all receive from one channel: the queue, its channel and sockets as they are,
-//! and a model of workers that receive, count, lose, finish, die, stop, go on and leave in any order.
+//! and a model of workers that receive, count, lose, finish, die, stop, get full, go on and leave in any order.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ enum Step {
     Finish(u32),
     /// Its table of descriptors is full: a message comes without them.
     Lose(u32),
+    /// It has no room for a message, and looks before it receives one; or it has room again.
+    Full(u32, bool),
     Kill(u32),
     Stop(u32),
     Continue(u32),
@@ -43,6 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => slot().prop_map(Step::Count),
         4 => slot().prop_map(Step::Finish),
         1 => slot().prop_map(Step::Lose),
+        1 => (slot(), any::<bool>()).prop_map(|(slot, on)| Step::Full(slot, on)),
         1 => slot().prop_map(Step::Kill),
         1 => slot().prop_map(Step::Stop),
         1 => slot().prop_map(Step::Continue),
@@ -70,6 +73,9 @@ impl Board for Taken {
     fn gate_is_closed(&self) -> bool {
         false
     }
+    fn is_full(&self) -> bool {
+        false
+    }
     fn set_starving(&self, _kick: Option<Kick>) {}
 }
 
@@ -79,6 +85,7 @@ struct Worker {
     uncounted: u64,
     serving: VecDeque<Parcel>,
     is_stopped: bool,
+    is_full: bool,
     is_retired: bool,
 }
 
@@ -119,8 +126,9 @@ impl World {
         let taken = Taken::default();
         self.queue.add(id, taken.clone()).unwrap();
         self.queue.receives(id, true);
-        let (is_stopped, is_retired) = (false, false);
-        Worker { id, taken, uncounted: 0, serving: VecDeque::new(), is_stopped, is_retired }
+        let (uncounted, serving) = (0, VecDeque::new());
+        let (is_stopped, is_full, is_retired) = (false, false, false);
+        Worker { id, taken, uncounted, serving, is_stopped, is_full, is_retired }
     }
 
     /// What a client reads up to the end that it has to see now, because nobody else holds its connection.
@@ -158,6 +166,7 @@ impl World {
             }
             Step::Finish(slot) => self.finish(slot as usize),
             Step::Lose(slot) => self.lose(slot as usize),
+            Step::Full(slot, on) => self.workers[slot as usize].is_full = on,
             Step::Kill(slot) => self.replace(slot as usize),
             Step::Stop(slot) | Step::Continue(slot) => {
                 let on = matches!(step, Step::Stop(_));
@@ -178,7 +187,7 @@ impl World {
     }
 
     fn receive(&mut self, slot: usize) {
-        if !self.receives(slot) {
+        if !self.receives(slot) || self.workers[slot].is_full {
             return;
         }
         let Worker { serving, uncounted, .. } = &mut self.workers[slot];
@@ -245,11 +254,22 @@ impl World {
         assert_eq!(all, self.connected, "each is somewhere, and none in two places");
     }
 
-    /// All go on until nothing comes any more.
+    /// Nobody waits for a worker that is full while another has room; and when all have, nobody at all.
     fn finish_all(&mut self) {
         for slot in 0..SLOTS {
             self.play(Step::Continue(slot));
         }
+        let serves = |worker: &Worker| !worker.is_full && !worker.is_retired;
+        if self.workers.iter().any(serves) {
+            self.run_dry();
+        }
+        for slot in 0..SLOTS {
+            self.play(Step::Full(slot, false));
+        }
+        self.run_dry();
+    }
+
+    fn run_dry(&mut self) {
         for _ in 0..2 * self.connected + 10 {
             self.dispatch();
             for slot in 0..SLOTS {

@@ -1,0 +1,246 @@
+//! Whether a worker has descriptors for what it is sent, as far as it can know without asking each time.
+//!
+//! A message whose descriptors find no room comes without them (`MSG_CTRUNC`): its connections are lost. That there is
+//! room cannot be read off the numbers that were received, each the *lowest* that was free and perhaps a hole
+//! below a thousand files that a handler keeps. But since the lowest goes first, the last numbers below the limit are
+//! taken last. So a worker looks at these from time to time, all with one call; while nothing is open there, it
+//! receives without asking. When something is, it is *short*, and looks at each message before it receives it,
+//! until a look finds them free again.
+
+use std::ops::Range;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use forkherd_core::are_free;
+use rustix::process::{Resource, getrlimit};
+
+use crate::channel::BATCH;
+
+/// A worker looks once in so many connections.
+///
+/// 64: one call for so many can be seen in no measurement.
+const LOOK_EVERY: u32 = 64;
+
+/// So many numbers below the limit.
+///
+/// 144: a batch, and for each connection between two looks two files that its handler opens and keeps. The
+/// connections themselves show when they come so far.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "it is 144")]
+const MARGIN: RawFd = (2 * LOOK_EVERY as usize + BATCH) as RawFd;
+
+/// What is known of the table of descriptors. It belongs to the process, and so does this: what one lane loses is
+/// a warning to all.
+pub(crate) static TABLE: Table = Table::new();
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    is_short: AtomicBool,
+    /// So many connections more until the next look.
+    left: AtomicU32,
+}
+
+/// The last numbers below the limit.
+#[derive(Clone, Debug)]
+pub(crate) struct Margin(Range<RawFd>);
+
+impl Margin {
+    /// As the limit is now.
+    pub(crate) fn measure() -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self::below(RawFd::try_from(limit).unwrap_or(RawFd::MAX))
+    }
+
+    fn below(limit: RawFd) -> Self {
+        Self((limit - MARGIN).max(0)..limit)
+    }
+
+    /// Whether there are so many, and any before them.
+    fn is_whole(&self) -> bool {
+        self.0.start > 0
+    }
+}
+
+impl Table {
+    const fn new() -> Self {
+        Self { is_short: AtomicBool::new(false), left: AtomicU32::new(0) }
+    }
+
+    /// Before a message: looks, if it is time.
+    pub(crate) fn look(&self, margin: &Margin) {
+        self.look_with(margin, are_free);
+    }
+
+    fn look_with(&self, margin: &Margin, are_free: impl Fn(Range<RawFd>) -> bool) {
+        if self.left.load(Ordering::Relaxed) > 0 {
+            return;
+        }
+        self.left.store(LOOK_EVERY, Ordering::Relaxed);
+        let is_plenty = margin.is_whole() && are_free(margin.0.clone());
+        self.is_short.store(!is_plenty, Ordering::Relaxed);
+    }
+
+    /// After a message of so many connections, and so many more that were lost. `highest`: the highest number
+    /// that was received.
+    pub(crate) fn note(&self, margin: &Margin, count: usize, lost: usize, highest: RawFd) {
+        // Two lanes at once may count one for both: the look comes one later.
+        let left = self.left.load(Ordering::Relaxed);
+        let more = u32::try_from(count + lost).unwrap_or(u32::MAX);
+        self.left.store(left.saturating_sub(more), Ordering::Relaxed);
+        if lost > 0 || highest >= margin.0.start {
+            self.is_short.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use proptest::test_runner::Config;
+
+    use super::*;
+
+    const LIMIT: RawFd = 400;
+
+    /// A worker's table of descriptors, and what is open in it.
+    struct World {
+        table: Table,
+        margin: Margin,
+        open: BTreeSet<RawFd>,
+        connections: Vec<RawFd>,
+        files: Vec<RawFd>,
+        lost: usize,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let (table, margin) = (Table::new(), Margin::below(LIMIT));
+            let (connections, files) = (Vec::new(), Vec::new());
+            Self { table, margin, open: (0..12).collect(), connections, files, lost: 0 }
+        }
+
+        fn lowest(&mut self) -> Option<RawFd> {
+            let number = (0..LIMIT).find(|number| !self.open.contains(number))?;
+            self.open.insert(number);
+            Some(number)
+        }
+
+        fn open_files(&mut self, count: usize) {
+            let files: Vec<_> = (0..count).map_while(|_| self.lowest()).collect();
+            self.files.extend(files);
+        }
+
+        /// One message. Whoever is short looks whether there is room for it.
+        fn receive(&mut self, count: usize) -> usize {
+            let open = &self.open;
+            self.table.look_with(&self.margin, |mut last| last.all(|one| !open.contains(&one)));
+            let room = usize::try_from(LIMIT).unwrap() - self.open.len();
+            if self.table.is_short() && count > room {
+                return 0;
+            }
+            let received: Vec<_> = (0..count).map_while(|_| self.lowest()).collect();
+            let lost = count - received.len();
+            let highest = received.iter().copied().max().unwrap_or(0);
+            self.table.note(&self.margin, received.len(), lost, highest);
+            self.connections.extend(&received);
+            self.lost += lost;
+            received.len()
+        }
+
+        fn close(&mut self, from: impl Fn(&mut Self) -> &mut Vec<RawFd>, which: usize) {
+            let list = from(self);
+            if !list.is_empty() {
+                let number = list.swap_remove(which % list.len());
+                self.open.remove(&number);
+            }
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// So many in a message, and so many files for each that are kept.
+        Receive(usize, usize),
+        /// So many connections end, from some on.
+        End(usize, usize),
+        /// A file is closed.
+        Forget(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (1_usize..=BATCH, 0_usize..=2).prop_map(|(count, files)| Step::Receive(count, files)),
+            4 => (1_usize..2 * BATCH, any::<usize>()).prop_map(|(count, from)| Step::End(count, from)),
+            2 => any::<usize>().prop_map(Step::Forget),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+        /// Whatever ends, and wherever that leaves holes.
+        #[test]
+        fn who_keeps_two_files_for_each_connection_loses_nothing(
+            steps in proptest::collection::vec(step(), 1..600),
+        ) {
+            let mut world = World::new();
+            for step in steps {
+                match step {
+                    Step::Receive(count, files) => {
+                        let received = world.receive(count);
+                        world.open_files(files * received);
+                    }
+                    Step::End(count, from) => {
+                        for _ in 0..count {
+                            world.close(|world| &mut world.connections, from);
+                        }
+                    }
+                    Step::Forget(which) => world.close(|world| &mut world.files, which),
+                }
+                prop_assert_eq!(world.lost, 0);
+            }
+        }
+    }
+
+    /// All of them low, and a cache above: each message is received on a low number again.
+    #[test]
+    fn holes_below_a_full_table_cost_one_message() {
+        let mut world = World::new();
+        for _ in 0..4 {
+            world.receive(1);
+        }
+        world.open_files(usize::try_from(LIMIT).unwrap());
+        for _ in 0..4 {
+            world.close(|world| &mut world.connections, 0);
+        }
+        for round in 0..200 {
+            world.receive(if round % 2 == 0 { 1 } else { BATCH });
+            while !world.connections.is_empty() {
+                world.close(|world| &mut world.connections, 0);
+            }
+        }
+        // Of the first that was more than four.
+        assert_eq!(world.lost, BATCH - 4);
+        // When the cache is gone, whole messages come again.
+        while !world.files.is_empty() {
+            world.close(|world| &mut world.files, 0);
+        }
+        while world.table.is_short() {
+            assert_eq!(world.receive(1), 1);
+        }
+        assert_eq!(world.receive(BATCH), BATCH);
+        assert_eq!(world.lost, BATCH - 4);
+    }
+
+    #[test]
+    fn a_limit_below_the_margin_is_short_for_good() {
+        let table = Table::new();
+        table.look_with(&Margin::below(64), |_| true);
+        assert!(table.is_short());
+        assert_eq!(Margin::below(64).0, 0..64);
+    }
+}
