@@ -188,9 +188,8 @@ impl Meter {
         self.0.board.least()
     }
 
-    /// Worker · says that this worker does not listen now, because it has more connections than others, or
-    /// no descriptor for another; or that it listens again. The supervisor looks at once, so that at least
-    /// one listens.
+    /// Worker · says that this worker does not listen now, because it has more connections than others;
+    /// or that it listens again. The supervisor looks at once, so that at least one listens.
     pub fn close_gate(&self, closed: bool) {
         if self.0.board.close_gate(closed) && closed {
             self.kick();

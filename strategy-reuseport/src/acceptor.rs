@@ -29,8 +29,6 @@ pub(crate) struct ReuseportAcceptor {
     stands_back_since: Option<Instant>,
     /// The last attempt found no descriptor, or no memory: handlers may have taken what was free.
     is_starved: bool,
-    /// Its gate is closed.
-    is_full: bool,
     is_closed: bool,
 }
 
@@ -67,16 +65,8 @@ impl ReuseportAcceptor {
             is_event_loop,
             stands_back_since: None,
             is_starved: false,
-            is_full: false,
             is_closed: false,
         })
-    }
-
-    /// An event loop that can take nobody says so, and siblings take what waits for it: see `late`.
-    fn say_full(&mut self, is_full: bool) {
-        if self.is_event_loop && std::mem::replace(&mut self.is_full, is_full) != is_full {
-            self.meter.close_gate(is_full);
-        }
     }
 
     /// Who has more than his share leaves what waits in covered slots to others: for so long.
@@ -97,7 +87,10 @@ impl Acceptor for ReuseportAcceptor {
     }
 
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
-        self.say_full(load.room == 0 || self.is_starved);
+        if self.is_event_loop {
+            // Siblings take what waits for it: see `late`.
+            self.meter.say_full(load.room == 0 || self.is_starved);
+        }
         let stands_back = self.stands_back(load.cover);
         if let Some(left) = stands_back {
             interest.recheck(left);
@@ -110,10 +103,6 @@ impl Acceptor for ReuseportAcceptor {
                 Watch::All => true,
             };
             interest.set(source, *slot == self.own || sibling);
-        }
-        if self.is_starved {
-            // It tries again without: a wake-up that came just then would be spent on nobody.
-            interest.set_all(false);
         }
         self.listeners.arm(load.room, interest);
     }

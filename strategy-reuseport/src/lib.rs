@@ -270,7 +270,7 @@ impl Reuseport {
                 queued: sight.queued.unsigned_abs(),
                 taken: views().map(View::taken).fold(0, u64::wrapping_add),
                 turns: views().map(View::turns).reduce(u64::wrapping_add),
-                is_full: views().all(View::gate_is_closed),
+                is_full: views().all(View::is_full),
             }
         });
         let loops: Vec<_> = loops.collect();
