@@ -310,10 +310,22 @@ impl Runner {
     }
 }
 
-/// Requests that failed though no connection did: none of the kept ones was free in time.
-fn without_connection(trace: &Trace) -> Option<String> {
-    let lost = trace.requests().failed().saturating_sub(trace.connections.failed());
-    (lost > 0).then(|| format!("{lost} requests found no kept connection free in time"))
+/// Requests that failed though no connection did, as none of the kept ones was free in time; and those that were
+/// refused though no connection was, which may not be.
+fn without_connection(trace: &Trace) -> impl Iterator<Item = String> {
+    let (requests, connections) = (trace.requests(), &trace.connections);
+    let shed = |tally: &Tally| tally.of(Category::Shed);
+    [
+        (requests.failed(), connections.failed(), "found no kept connection free in time"),
+        (
+            shed(&requests),
+            shed(connections),
+            "were shed on connections that are not counted as shed",
+        ),
+    ]
+    .into_iter()
+    .filter(|(requests, connections, _)| requests > connections)
+    .map(|(requests, connections, what)| format!("{} requests {what}", requests - connections))
 }
 
 /// Adds the kills of a block, each with its account.
@@ -496,6 +508,30 @@ mod tests {
             runner.failures(&row),
             ["it: ill", "it: 9 connections made, but 8 accounted for", "it: 1 connections reset"]
         );
+    }
+
+    #[test]
+    fn who_was_refused_on_a_connection_that_counts_as_served_makes_the_run_a_failure() {
+        let open = open("uneven-keep-alive");
+        let part = &open.parts[0];
+        let arrivals =
+            part.shape(8, 2, std::time::Duration::from_secs(2)).unwrap().draw(1).unwrap();
+        for (refused, expected) in [
+            (
+                Category::Served,
+                &["it: 1 requests were shed on connections that are not counted as shed"][..],
+            ),
+            (Category::Shed, &["it: 1 connections shed"]),
+        ] {
+            let mut block = played(&arrivals);
+            block.trace.records[0].category = Category::Shed;
+            block.trace.made = 2;
+            block.trace.connections.count(Category::Served);
+            block.trace.connections.count(refused);
+            let mut runner = Runner::of("it".to_owned(), 8, Runtime::Tokio, &open);
+            runner.add(part, &arrivals, block, 50.0);
+            assert_eq!(runner.failures(&Row::default()), expected);
+        }
     }
 
     #[test]

@@ -242,7 +242,8 @@ impl<'a> Player<'a> {
             (Some(request), Progress::Answered) if !self.carriers.is_last(slot) => {
                 let category = self.checked(categorize(read, End::Closed, false), answer);
                 self.record(request, answer, category);
-                if category.is_failure() {
+                // Also who was refused: that the server keeps the connection is no merit then.
+                if category != Category::Served {
                     self.driver.take(slot);
                     self.connections.count(category);
                     self.carriers.gone(slot);

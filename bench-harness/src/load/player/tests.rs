@@ -105,8 +105,9 @@ proptest! {
         prop_assert_eq!(&seen, &expected);
 
         prop_assert_eq!(trace.connections.sum(), trace.made);
-        // Failures are those of requests, one each; nobody who is beside fails.
-        for category in Category::ALL.into_iter().filter(|category| category.is_failure()) {
+        // Failures are those of requests, one each; nobody who is beside fails, or is refused.
+        let is_unserved = |category: &Category| category.is_failure() || *category == Category::Shed;
+        for category in Category::ALL.into_iter().filter(is_unserved) {
             let (seen, expected) = (trace.connections.of(category), trace.requests().of(category));
             prop_assert_eq!(seen, expected, "{:?} of {:?}", category, &trace);
         }
