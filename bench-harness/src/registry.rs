@@ -48,10 +48,15 @@ impl Entry {
     }
 }
 
+/// How a strategy that accepts itself refuses. It announces the close that follows: a client that may keep its
+/// connection knows by that alone that no further answer will come.
+pub(crate) const REFUSAL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+
 /// One that says in HTTP whom it refuses, as almost every app of ours would: who was queued for several
 /// workers that died was *shed*, not lost.
 fn answering(handoff: Handoff) -> Box<dyn Strategy> {
-    Box::new(handoff.refusal(&b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"[..]))
+    Box::new(handoff.refusal(REFUSAL))
 }
 
 /// One that anybody can serve who can serve any.

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use socket2::SockRef;
 
 use super::category::Category;
+use crate::registry::REFUSAL;
 
 /// Late where nobody is to be, however busy the machine is, or if it sleeps meanwhile.
 pub(super) const NEVER: Duration = Duration::from_secs(600);
@@ -23,6 +24,8 @@ pub(super) enum Deed {
     AnswerAndLeave,
     /// 503.
     Shed,
+    /// What handoff's supervisor sends whom it refuses, which then closes.
+    Refuse,
     Reset,
     CloseEarly,
     HalfAnswer,
@@ -39,10 +42,11 @@ pub(super) enum Deed {
 
 impl Deed {
     /// All that end soon.
-    pub(super) const QUICK: [Self; 11] = [
+    pub(super) const QUICK: [Self; 12] = [
         Self::Answer,
         Self::AnswerAndLeave,
         Self::Shed,
+        Self::Refuse,
         Self::Reset,
         Self::CloseEarly,
         Self::HalfAnswer,
@@ -82,7 +86,7 @@ impl Deed {
         };
         match self {
             Self::Answer | Self::AnswerAndLeave => Category::Served,
-            Self::Shed => Category::Shed,
+            Self::Shed | Self::Refuse => Category::Shed,
             Self::Reset | Self::HalfAnswerAndReset => reset,
             Self::CloseEarly | Self::HalfAnswer => closed,
             Self::Garbage | Self::WrongBody | Self::Idle | Self::Surplus => Category::Other,
@@ -204,6 +208,7 @@ fn perform(stream: &mut TcpStream, deed: Deed, close: bool) -> bool {
         Deed::WrongBody => answer("200 OK", worked, "Hello, World!"),
         Deed::Idle => answer("200 OK", "X-Worker: 1\r\n", "Hello, world!"),
         Deed::Surplus => format!("{good}{good}"),
+        Deed::Refuse => String::from_utf8(REFUSAL.to_vec()).unwrap(),
         Deed::Reset | Deed::CloseEarly | Deed::Stall => String::new(),
     };
     if stream.write_all(text.as_bytes()).is_err() {
@@ -224,7 +229,11 @@ fn perform(stream: &mut TcpStream, deed: Deed, close: bool) -> bool {
             false
         }
         Deed::Answer | Deed::Shed | Deed::WrongBody | Deed::Idle | Deed::Surplus => !close,
-        Deed::AnswerAndLeave | Deed::CloseEarly | Deed::HalfAnswer | Deed::Garbage => false,
+        Deed::AnswerAndLeave
+        | Deed::Refuse
+        | Deed::CloseEarly
+        | Deed::HalfAnswer
+        | Deed::Garbage => false,
     }
 }
 
