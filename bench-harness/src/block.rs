@@ -20,7 +20,7 @@ use crate::scenario::spec::{Fault, Part};
 use crate::scenario::{self, Context};
 use crate::server::Server;
 use crate::stopper::{Hang, Stopper};
-use crate::void::{Seen, Watch};
+use crate::void::{Finished, Seen, Unfinished, Watch};
 
 /// How often a block tells how far it is.
 const TICK: Duration = Duration::from_millis(500);
@@ -79,6 +79,12 @@ pub struct Played {
 }
 
 impl Played {
+    /// A block that came to no end: all that it brought before.
+    #[must_use]
+    pub fn unfinished(voided: Vec<Self>) -> Self {
+        Self { voided, ..Self::default() }
+    }
+
     /// How late the generator was, 99th percentile, in microseconds.
     #[must_use]
     pub fn lag_p99_us(&self) -> Option<f64> {
@@ -97,14 +103,23 @@ impl Played {
     }
 }
 
+impl From<Finished<Self>> for Played {
+    fn from(Finished { last, is_void, voided }: Finished<Self>) -> Self {
+        Self { is_void, voided, ..last }
+    }
+}
+
 impl Block<'_> {
     /// Plays the block, and again as long as it is void and the umpire has patience.
     ///
     /// # Errors
     /// A server or the load process could not be run, or we were interrupted.
-    pub fn play(&self, contestant: &Contestant, load: &mut Handle) -> anyhow::Result<Played> {
-        let mut voided = Vec::new();
-        loop {
+    pub fn play(
+        &self,
+        contestant: &Contestant,
+        load: &mut Handle,
+    ) -> Result<Played, Unfinished<Played>> {
+        let round = self.context.umpire.play(|| {
             let watch = Watch::start()?;
             let played = self.play_once(contestant, load)?;
             let seen = Seen {
@@ -114,13 +129,9 @@ impl Block<'_> {
                     .then(|| to_f64(played.trace.cpu_ns) / 1e9 / self.length.as_secs_f64()),
                 ..watch.end()?
             };
-            let umpire = self.context.umpire;
-            let is_void = umpire.voids(&seen);
-            if !is_void || !umpire.is_patient() {
-                return Ok(Played { is_void, voided, ..played });
-            }
-            voided.push(played);
-        }
+            Ok((played, seen))
+        });
+        round.map(Played::from)
     }
 
     /// How long the trace takes with so many `workers`: its length, and a closed loop, which is played to its

@@ -10,7 +10,7 @@ mod tails;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom as _;
@@ -24,6 +24,7 @@ use crate::measure::ratio::{ROUNDS_MIN, median};
 use crate::report::{Row, Scenario};
 use crate::scenario::spec::{Fault, Open, Part, Spec};
 use crate::scenario::{self, Context};
+use crate::void::until_unfinished;
 use runner::Runner;
 
 /// What is allowed for each block beside its trace when blocks are fitted into a time: less than it takes as a
@@ -89,15 +90,17 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
                     nofile: open.nofile,
                     options: &options,
                 };
-                let mut played: Vec<Option<Played>> = running.iter().map(|_| None).collect();
                 order.shuffle(&mut random);
-                let ended = order.iter().try_for_each(|&index| {
+                let blocks = order.iter().map(|&index| {
+                    let place = || format!("{}, {}", spec.name, running[index].label());
                     let one = block.play(running[index], &mut load);
-                    let label = || format!("{}, {}", spec.name, running[index].label());
-                    played[index] = Some(one.with_context(label)?);
-                    context.progress.tick();
-                    anyhow::Ok(())
+                    one.inspect(|_| context.progress.tick()).map_err(|one| one.at(place()))
                 });
+                let (brought, ended) = until_unfinished(blocks, Played::unfinished);
+                let mut played: Vec<Option<Played>> = running.iter().map(|_| None).collect();
+                for (&index, one) in order.iter().zip(brought) {
+                    played[index] = Some(one);
+                }
                 turns.push(Turn { part, arrivals, played });
                 ended?;
             }
@@ -107,7 +110,8 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
             if !context.keeps_after(&error, rounds) {
                 return Err(error);
             }
-            // Some played on this trace and others did not. Their connections stay in the account.
+            // Some played on this trace and others did not, or not to a good end. Their connections stay in the
+            // account.
             for Turn { arrivals, played, .. } in &turns {
                 for (runner, played) in runners.iter_mut().zip(played) {
                     played.iter().for_each(|played| runner.account(arrivals, played));

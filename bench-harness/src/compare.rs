@@ -83,7 +83,7 @@ pub fn run(
                 let against = Some(against).filter(|own| *own != report.against);
                 let is_interrupted = interrupt.check().is_err();
                 if is_interrupted {
-                    scenario.notes.push(kept(scenario.rounds));
+                    scenario.notes.push(kept(&scenario));
                 }
                 report.scenarios.push(Scenario { against, ..scenario });
                 if is_interrupted {
@@ -109,11 +109,11 @@ pub fn run(
 }
 
 /// What is kept of a scenario that was interrupted.
-fn kept(rounds: u32) -> String {
-    let (s, were) = if rounds == 1 { ("", "was") } else { ("s", "were") };
+fn kept(scenario: &Scenario) -> String {
     format!(
-        "Interrupted when {rounds} round{s} {were} finished: figures are those of finished rounds, \
-         connections those of all that was played to its end."
+        "Interrupted with {} finished: figures are those of what was finished, connections those of all that was \
+         played to its end.",
+        scenario.finished()
     )
 }
 

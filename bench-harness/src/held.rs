@@ -14,7 +14,7 @@ use crate::report::{Held, Row, Scenario};
 use crate::scenario::spec::{self, Spec};
 use crate::scenario::{Context, ended, unaccounted};
 use crate::server::Server;
-use crate::void::Watch;
+use crate::void::{Finished, Unfinished, Watch, until_unfinished};
 
 /// Churn comes in so many steps.
 const STEPS: u32 = 10;
@@ -44,37 +44,35 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
     context.umpire.plan(u32::try_from(visits).unwrap_or(u32::MAX));
     for contestant in context.contestants {
         let label = contestant.label();
-        let mut skip = |why| {
-            skipped.push(Row { contestant: label.clone(), skipped: Some(why), ..Row::default() });
-        };
+        let mut row = Row { contestant: label.clone(), ..Row::default() };
         if let Some(why) = contestant.obstacle(runtime, &spec.needs()) {
-            skip(why);
+            skipped.push(Row { skipped: Some(why), ..row });
             continue;
         }
         let target = Target { context, contestant, runtime };
         let hold =
             |burst| move |target| Order::Hold { target, connections, burst, seed: context.seed };
         let again = Order::Churn { connections: churn, step };
-        let visits = target
-            .visit(hold(1), Some(again), &mut notes)
-            .and_then(|sequence| Ok((sequence, target.visit(hold(burst), None, &mut notes)?)));
-        let finished = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        let (sequence, bursts) = match visits.with_context(|| label.clone()) {
-            Ok(visits) => visits,
-            Err(error) if context.keeps_after(&error, finished) => {
-                skip("interrupted before it had finished".to_owned());
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        let mut row = Row { contestant: label.clone(), ..Row::default() };
-        for visit in [&sequence, &bursts] {
+        let visits = [(1, Some(again)), (burst, None)]
+            .into_iter()
+            .map(|(at_once, churn)| target.visit(hold(at_once), churn, &mut notes));
+        let (visits, ended) = until_unfinished(visits, Visit::unfinished);
+        for visit in &visits {
             row.void += u32::try_from(visit.voided.len()).unwrap_or(u32::MAX);
             row.void += u32::from(visit.is_void);
             failures.extend(visit.account(&label, &mut row.connections));
         }
+        if let Err(error) = ended.with_context(|| label.clone()) {
+            let finished = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+            if !context.keeps_after(&error, finished) {
+                return Err(error);
+            }
+            row.skipped = Some("interrupted before it had finished".to_owned());
+            skipped.push(row);
+            continue;
+        }
         let hows = ["one by one", "after churn", "in bursts"];
-        for (how, open) in hows.into_iter().zip(sequence.open.iter().chain(&bursts.open)) {
+        for (how, open) in hows.into_iter().zip(visits.iter().flat_map(|visit| &visit.open)) {
             let share = Share::of(&open.workers, context.workers_of(contestant));
             row.held.push(Held { how: how.to_owned(), share });
         }
@@ -116,6 +114,11 @@ struct Visit {
 }
 
 impl Visit {
+    /// One that came to no end: all that it brought before.
+    fn unfinished(voided: Vec<Self>) -> Self {
+        Self { voided, ..Self::default() }
+    }
+
     /// What was wrong with this visit and those before; adds all their connections.
     fn account(&self, label: &str, connections: &mut Tally) -> Vec<String> {
         let mut failures = Vec::new();
@@ -144,18 +147,13 @@ impl Target<'_> {
         hold: impl Fn(protocol::Target) -> Order,
         churn: Option<Order>,
         notes: &mut Vec<String>,
-    ) -> anyhow::Result<Visit> {
-        let umpire = self.context.umpire;
-        let mut voided = Vec::new();
-        loop {
+    ) -> Result<Visit, Unfinished<Visit>> {
+        let round = self.context.umpire.play(|| {
             let watch = Watch::start()?;
             let visit = self.visit_once(&hold, churn.as_ref(), notes)?;
-            let is_void = umpire.voids(&watch.end()?);
-            if !is_void || !umpire.is_patient() {
-                return Ok(Visit { is_void, voided, ..visit });
-            }
-            voided.push(visit);
-        }
+            Ok((visit, watch.end()?))
+        });
+        round.map(|Finished { last, is_void, voided }| Visit { is_void, voided, ..last })
     }
 
     fn visit_once(
@@ -192,6 +190,7 @@ impl Target<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interrupt::Interrupted;
 
     #[test]
     fn what_was_lost_in_a_visit_that_was_made_again_is_lost() {
@@ -215,5 +214,23 @@ mod tests {
             ]
         );
         assert_eq!((connections.sum(), connections.of(Served)), (7, 4));
+    }
+
+    #[test]
+    fn what_was_lost_before_a_visit_was_interrupted_is_lost() {
+        let lost = |end: Category| {
+            let mut open = Open { made: 1, ..Open::default() };
+            open.tally.count(end);
+            Visit { open: vec![open], ..Visit::default() }
+        };
+        let (first, before) = (lost(Category::Late), vec![lost(Category::Reset)]);
+        let second = Err(Unfinished { why: Interrupted.into(), voided: before });
+        let (visits, ended) = until_unfinished([Ok(first), second], Visit::unfinished);
+        assert!(ended.is_err());
+        let mut connections = Tally::default();
+        let failures = visits.iter().flat_map(|visit| visit.account("it", &mut connections));
+        let failures: Vec<String> = failures.collect();
+        assert_eq!(failures, ["it: 1 connections late", "it: 1 connections reset"]);
+        assert_eq!(connections.sum(), 2);
     }
 }

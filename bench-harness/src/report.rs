@@ -89,9 +89,9 @@ impl Report {
     pub fn failures(&self) -> impl Iterator<Item = String> {
         let interrupted = self.interrupted.iter().map(|name| {
             match self.scenarios.iter().find(|scenario| scenario.name == *name) {
-                Some(Scenario { rounds, .. }) => format!(
-                    "interrupted during {name}: it has {rounds} round{}, and what was to follow is missing",
-                    if *rounds == 1 { "" } else { "s" }
+                Some(scenario) => format!(
+                    "interrupted during {name}: it has {}, and what was to follow is missing",
+                    scenario.finished()
                 ),
                 None => format!("interrupted during {name}: it and what was to follow is missing"),
             }
@@ -167,6 +167,16 @@ impl Scenario {
         let Ratio { value, interval } = latency?;
         Some(Ratio { value, interval: interval.filter(|_| self.knows_starts()) })
     }
+
+    /// How much of it was finished: rounds or, where each contestant has a turn of its own, contestants.
+    #[must_use]
+    pub fn finished(&self) -> String {
+        match self.rows.iter().filter(|row| !row.held.is_empty()).count() {
+            0 => text::rounds(self.rounds),
+            1 => "1 contestant".to_owned(),
+            many => format!("{many} contestants"),
+        }
+    }
 }
 
 /// One contestant in one scenario.
@@ -174,7 +184,8 @@ impl Scenario {
 pub struct Row {
     /// Its label.
     pub contestant: String,
-    /// Why it did not take part; everything else is then empty.
+    /// Why it did not take part; everything else is then empty, but for connections and void rounds of who
+    /// was interrupted.
     pub skipped: Option<String>,
     /// Units served per second, median over rounds; absent in open loop, where the trace decides it.
     pub throughput: Option<f64>,

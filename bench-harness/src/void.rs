@@ -160,11 +160,80 @@ impl Umpire {
         self.voids.borrow().may_repeat()
     }
 
+    /// A round: played once, and again as long as it is void and there is patience.
+    ///
+    /// # Errors
+    /// What `once` said, and what the round had brought by then.
+    pub fn play<T>(
+        &self,
+        mut once: impl FnMut() -> anyhow::Result<(T, Seen)>,
+    ) -> Result<Finished<T>, Unfinished<T>> {
+        let mut voided = Vec::new();
+        loop {
+            let (last, seen) = match once() {
+                Ok(played) => played,
+                Err(why) => return Err(Unfinished { why, voided }),
+            };
+            let is_void = self.voids(&seen);
+            if !is_void || !self.is_patient() {
+                return Ok(Finished { last, is_void, voided });
+            }
+            voided.push(last);
+        }
+    }
+
     /// The account of all rounds.
     #[must_use]
     pub fn finish(self) -> Voids {
         self.voids.into_inner()
     }
+}
+
+/// What a round brought.
+#[derive(Debug)]
+pub struct Finished<T> {
+    /// The last time that it was played.
+    pub last: T,
+    /// Whether that is void, and kept all the same.
+    pub is_void: bool,
+    /// Each time before, when it was void and played again.
+    pub voided: Vec<T>,
+}
+
+/// A round that came to no end.
+#[derive(Debug)]
+pub struct Unfinished<T> {
+    /// Why.
+    pub why: anyhow::Error,
+    /// What it brought each time before, when it was void and played again.
+    pub voided: Vec<T>,
+}
+
+impl<T> Unfinished<T> {
+    /// The same, and where it was.
+    #[must_use]
+    pub fn at(self, place: String) -> Self {
+        Self { why: self.why.context(place), ..self }
+    }
+}
+
+/// What rounds brought, until one came to no end: of that one, too, what it had brought before, as `unfinished`
+/// makes it; its losses are losses.
+pub fn until_unfinished<T>(
+    rounds: impl IntoIterator<Item = Result<T, Unfinished<T>>>,
+    unfinished: impl FnOnce(Vec<T>) -> T,
+) -> (Vec<T>, anyhow::Result<()>) {
+    let mut brought = Vec::new();
+    for round in rounds {
+        match round {
+            Ok(finished) => brought.push(finished),
+            Err(Unfinished { why, voided }) => {
+                brought.push(unfinished(voided));
+                return (brought, Err(why));
+            }
+        }
+    }
+    (brought, Ok(()))
 }
 
 /// The rounds of a scenario, and how many of them were void.

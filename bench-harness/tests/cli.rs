@@ -296,9 +296,13 @@ fn interrupted(
     let seen = &saved["scenarios"][0];
     assert_eq!(seen["failures"], serde_json::json!([]), "{seen}");
     let notes = seen["notes"].to_string();
-    assert!(notes.contains(&format!("Interrupted when {} round", seen["rounds"])), "{notes}");
+    let finished = match scenario {
+        "long-lived" => "1 contestant".to_owned(),
+        _ => format!("{} round", seen["rounds"]),
+    };
+    assert!(notes.contains(&format!("Interrupted with {finished}")), "{notes}");
     let again = run(&["report", file.to_str().unwrap()]);
-    let expected = format!("interrupted during {scenario}: it has {} round", seen["rounds"]);
+    let expected = format!("interrupted during {scenario}: it has {finished}");
     assert!(text_of_one_line(&again).contains(&expected), "{}", text(&again.stdout));
     saved["scenarios"][0].clone()
 }
@@ -360,6 +364,25 @@ fn an_interrupted_scenario_of_connections_that_stay_keeps_who_had_finished() {
     assert!(rows[0]["skipped"].is_null(), "{seen}");
     assert_eq!(rows[1]["contestant"], "handoff");
     assert_eq!(rows[1]["skipped"], "interrupted before it had finished");
+}
+
+#[test]
+fn connections_of_a_finished_visit_stay_in_the_account_of_who_was_interrupted_in_the_next() {
+    // So many that the second visit lasts.
+    let arguments = ["--strategies=handoff", "--clients=3000"];
+    let seen = interrupted("long-lived", &arguments, |orchestrator, _| {
+        let parent = orchestrator.to_string();
+        // Workers have the same command line; their supervisor was there before them.
+        let all = || processes(&["--parent", &parent, "--strategy", "handoff"]);
+        let server = || all().into_iter().min();
+        await_that("the second had no turn", || server().is_some());
+        let first = server();
+        await_that("it had no second visit", || server().is_some_and(|pid| Some(pid) != first));
+    });
+    let interrupted = &seen["rows"][1];
+    assert_eq!(interrupted["skipped"], "interrupted before it had finished");
+    assert_eq!(interrupted["connections"]["served"], 3_000 + 300, "{seen}");
+    assert_eq!(interrupted["held"], serde_json::json!([]), "{seen}");
 }
 
 #[test]

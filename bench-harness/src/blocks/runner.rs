@@ -357,9 +357,11 @@ fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::interrupt::Interrupted;
     use crate::report::EachKill;
     use crate::scenario::builtin;
     use crate::scenario::spec::Engine;
+    use crate::void::{Rules, Seen, Umpire, until_unfinished};
 
     fn open(name: &str) -> Open {
         match builtin::find(name).unwrap().engine {
@@ -508,6 +510,24 @@ mod tests {
             runner.failures(&row),
             ["it: ill", "it: 9 connections made, but 8 accounted for", "it: 1 connections reset"]
         );
+    }
+
+    #[test]
+    fn what_was_lost_before_a_block_was_interrupted_is_lost() {
+        let umpire = Umpire::new(Rules::default(), false);
+        let mut lost = Played::default();
+        lost.trace.made = 1;
+        lost.trace.connections.count(Category::Reset);
+        let void = Seen { overflows: 1, ..Seen::default() };
+        let mut plays = [Ok((lost, void)), Err(Interrupted.into())].into_iter();
+        let block = umpire.play(|| plays.next().unwrap()).map(Played::from);
+        let (brought, ended) = until_unfinished([block], Played::unfinished);
+        assert!(ended.is_err() && plays.next().is_none());
+        let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open("uneven-work"));
+        brought.iter().for_each(|played| runner.account(&[], played));
+        let row = runner.row(None, &mut rand::SeedableRng::seed_from_u64(1));
+        assert_eq!((row.void, row.connections.of(Category::Reset)), (1, 1));
+        assert_eq!(runner.failures(&row), ["it: 1 connections reset"]);
     }
 
     #[test]

@@ -347,7 +347,8 @@ fn connections(scenario: &Scenario) -> Grid {
     columns.extend(Category::ALL.map(Category::word));
     let used = |category| scenario.rows.iter().any(|row| row.connections.of(category) > 0);
     let cells = |row: &Row| {
-        row.skipped.is_none().then(|| {
+        // Who was interrupted has connections, too.
+        (row.skipped.is_none() || row.connections.sum() > 0).then(|| {
             let mut cells = vec![thousands(row.connections.sum())];
             cells.extend(Category::ALL.map(|category| {
                 if used(category) { thousands(row.connections.of(category)) } else { NONE.into() }
