@@ -9,7 +9,7 @@ use crate::killer::{Killer, Toll};
 use crate::limits::{Given, Lowered};
 use crate::load::Handle;
 use crate::load::protocol::{Arrival, Order, Pace, Trace};
-use crate::measure::cpu::{SETTLE, Tree, Usage};
+use crate::measure::cpu::{SETTLE, Usage};
 use crate::measure::latency::{Latencies, to_f64};
 use crate::measure::memory;
 use crate::measure::timeline::Deed;
@@ -51,8 +51,10 @@ pub struct Block<'b> {
 pub struct Played {
     /// What became of each arrival.
     pub trace: Trace,
-    /// What the server used; not with kills, where processes go.
+    /// What the server used; not with kills, where processes go, nor if [`Self::is_restless`].
     pub used: Option<Usage>,
+    /// Whether processes came or went that nobody asked to: a stranger's.
+    pub is_restless: bool,
     /// What kills cost.
     pub toll: Option<Toll>,
     /// What came of scaling.
@@ -168,14 +170,15 @@ impl Block<'_> {
         match self.part.fault {
             // A handler that hangs is in the trace.
             None | Some(Fault::Loop { .. }) => {
-                let tree = Tree::of(server.pid())?;
-                let before = tree.usage()?;
+                let account = server.account()?;
+                let before = account.look()?;
                 played.trace =
                     load.trace(&order, self.lasts(workers), told(progress, || Ok(None)))?;
                 std::thread::sleep(SETTLE);
-                played.used = Some(tree.usage()?.since(&before));
+                played.used = account.used_since(before.as_ref())?;
+                played.is_restless = played.used.is_none();
                 // A foreign kernel may keep the account to itself; then there is no figure.
-                played.pss_kib = memory::mean_pss_kib(tree.workers()).ok().flatten();
+                played.pss_kib = memory::mean_pss_kib(account.tree().workers()).ok().flatten();
                 while server.try_notice()?.is_some() {}
             }
             Some(Fault::Kill { every_ms }) => {

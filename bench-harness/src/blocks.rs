@@ -145,6 +145,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         notes.push(within(rounds));
     }
     notes.extend(runners.iter().flat_map(Runner::notes));
+    let cautions = runners.iter().filter_map(Runner::caution).collect();
     let failures = runners.iter().zip(&rows).flat_map(|(runner, row)| runner.failures(row));
     let failures = failures.collect();
     rows.extend(skipped.into_iter().map(|contestant| Row {
@@ -164,6 +165,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         spread: "busy time".to_owned(),
         rows,
         notes,
+        cautions,
         failures,
         ..Scenario::default()
     })

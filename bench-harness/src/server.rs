@@ -16,6 +16,7 @@ use crate::external::{host, offers};
 use crate::interrupt::Interrupt;
 use crate::kernel;
 use crate::load::protocol::{Answers, Target};
+use crate::measure::cpu::Account;
 use crate::process::{Guarded, Program};
 
 /// Longest a server may take until it serves.
@@ -244,6 +245,14 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// The account of its processes' CPU time, as they are now.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn account(&self) -> anyhow::Result<Account> {
+        Account::of(self.pid(), self.answers == Answers::Any)
     }
 
     /// The next notice that is there already.

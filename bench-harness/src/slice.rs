@@ -2,7 +2,7 @@
 
 use crate::load::Handle;
 use crate::load::protocol::{Order, Slice};
-use crate::measure::cpu::{SETTLE, Tree, Usage};
+use crate::measure::cpu::{Account, SETTLE, Usage};
 use crate::measure::latency::to_f64;
 
 /// What a slice brought.
@@ -10,19 +10,19 @@ use crate::measure::latency::to_f64;
 pub struct Sample {
     /// What the client measured.
     pub slice: Slice,
-    /// What the server used meanwhile.
-    pub server: Usage,
+    /// What the server used meanwhile, if its processes stayed the same.
+    pub server: Option<Usage>,
 }
 
 impl Sample {
     /// Carries out `before`, if there is anything to be done first, unmeasured, and then `order` on the
-    /// server whose processes are `tree`.
+    /// server whose account it is.
     ///
     /// # Errors
     /// The load process or the server is gone, or we were interrupted.
     pub fn take(
         load: &mut Handle,
-        tree: &Tree,
+        account: &Account,
         before: Option<&Order>,
         order: &Order,
     ) -> anyhow::Result<Self> {
@@ -30,10 +30,10 @@ impl Sample {
             load.open(before)?;
             std::thread::sleep(SETTLE);
         }
-        let used = tree.usage()?;
+        let used = account.look()?;
         let slice = load.slice(order)?;
         std::thread::sleep(SETTLE);
-        let server = tree.usage()?.since(&used);
+        let server = account.used_since(used.as_ref())?;
         Ok(Self { slice, server })
     }
 
@@ -51,19 +51,20 @@ impl Sample {
 
     /// Server CPU time of each, in microseconds.
     #[must_use]
-    pub fn cpu_server_us(&self) -> f64 {
-        to_f64(self.server.total_ns()) / 1e3 / self.units()
+    pub fn cpu_server_us(&self) -> Option<f64> {
+        Some(to_f64(self.server.as_ref()?.total_ns()) / 1e3 / self.units())
     }
 
     /// Server and client CPU time of each, in microseconds.
     #[must_use]
-    pub fn cpu_both_us(&self) -> f64 {
-        to_f64(self.server.total_ns() + self.slice.cpu_ns) / 1e3 / self.units()
+    pub fn cpu_both_us(&self) -> Option<f64> {
+        let server_ns = self.server.as_ref()?.total_ns();
+        Some(to_f64(server_ns + self.slice.cpu_ns) / 1e3 / self.units())
     }
 
     /// Context switches of the server for each.
     #[must_use]
-    pub fn switches(&self) -> f64 {
-        to_f64(self.server.switches) / self.units()
+    pub fn switches(&self) -> Option<f64> {
+        Some(to_f64(self.server.as_ref()?.switches) / self.units())
     }
 }

@@ -16,7 +16,7 @@ use crate::limits::Given;
 use crate::load::Handle;
 use crate::load::category::Tally;
 use crate::load::protocol::{Order, Target};
-use crate::measure::cpu::Tree;
+use crate::measure::cpu::{Account, Tree, Usage, in_no_account};
 use crate::measure::curve;
 use crate::measure::latency::{Latencies, to_f64};
 use crate::measure::memory;
@@ -61,7 +61,7 @@ struct Runner {
     label: String,
     workers: u32,
     server: Server,
-    tree: Tree,
+    account: Account,
     given: Given,
     samples: Vec<Sample>,
     syscalls: Option<f64>,
@@ -125,7 +125,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
         let Context { program, interrupt, .. } = *context;
         let workers = context.workers_of(contestant);
         let server = Server::start(program, contestant, workers, runtime, interrupt)?;
-        let tree = Tree::of(server.pid())?;
+        let account = server.account()?;
         let given = Given::to(&server)?;
         let (samples, connections) = (Vec::new(), Tally::default());
         let names_worker = contestant.offers.names_worker;
@@ -134,7 +134,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
             label,
             workers,
             server,
-            tree,
+            account,
             given,
             samples,
             syscalls,
@@ -159,6 +159,9 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
                 .with_context(|| format!("{}, {}", spec.name, runner.label))?;
             if round > 0 {
                 runner.samples.push(sample);
+            } else {
+                // Whom a first load makes a stranger start, he has started by now.
+                runner.account.renew()?;
             }
             anyhow::Ok(())
         });
@@ -195,7 +198,9 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
     // Of connections only, in a pass of its own.
     if matches!(slice, spec::Slice::Fresh(_)) {
         for runner in &mut runners {
-            let mut counters = match Counters::on(&runner.tree) {
+            // As it is now: a stranger's may be others than at the start.
+            let tree = Tree::of(runner.server.pid())?;
+            let mut counters = match Counters::on(&tree) {
                 Ok(counters) => counters,
                 // The reason is the same for all: no permission, or no tracefs.
                 Err(why) => {
@@ -225,6 +230,9 @@ pub fn run(context: &Context<'_>, spec: &Spec, closed: &Closed) -> anyhow::Resul
         while runner.server.try_notice()?.is_some() {}
         let remarks = runner.server.remarks().iter();
         notes.extend(remarks.map(|text| format!("{}: {text}", runner.label)));
+        if runner.samples.iter().any(|sample| sample.server.is_none()) {
+            cautions.push(in_no_account(&runner.label));
+        }
     }
     let mut failures = Vec::new();
     let mut rows = Vec::new();
@@ -266,7 +274,7 @@ fn visit(
         Order::Short { connections, .. } | Order::Open { connections, .. } => *connections,
         _ => bail!("this order opens no slice"),
     };
-    let sample = Sample::take(load, &runner.tree, before.as_ref(), &order)?;
+    let sample = Sample::take(load, &runner.account, before.as_ref(), &order)?;
     // Of a slice that was interrupted nobody told what became of them.
     runner.made += u64::from(made);
     runner.connections.add(&sample.slice.tally);
@@ -288,9 +296,14 @@ fn count_syscalls(
     Ok(to_f64(counters.read()?.saturating_sub(before)) / units_done)
 }
 
-/// A figure of every slice.
-fn each(runner: &Runner, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
-    runner.samples.iter().map(figure).collect()
+/// A figure of every slice; none at all if one has none, since slices are compared round by round.
+fn each(runner: &Runner, figure: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
+    runner.samples.iter().map(figure).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Answered requests per second.
+fn throughput(sample: &Sample) -> Option<f64> {
+    Some(sample.throughput())
 }
 
 /// A contestant's row.
@@ -300,7 +313,7 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
         Samples { cpu_server_us: each(runner, Sample::cpu_server_us), ..Samples::default() };
     for sample in &runner.samples {
         let answered = sample.slice.workers.iter().map(|(&worker, &count)| (worker, count));
-        let busy = (0..).zip(sample.server.workers_ns().iter().copied());
+        let busy = (0..).zip(sample.server.iter().flat_map(Usage::workers_ns).copied());
         let used: BTreeMap<u32, u64> = match spread {
             Spread::BusyTime => busy.collect(),
             Spread::Requests => answered.collect(),
@@ -312,14 +325,14 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
     }
     let latencies = runner.samples.iter().flat_map(|sample| &sample.slice.latency_ns);
     let latencies = Latencies::of(latencies.copied());
-    let middle = |figure: fn(&Sample) -> f64| median(&mut each(runner, figure));
+    let middle = |figure: fn(&Sample) -> Option<f64>| median(&mut each(runner, figure));
     Row {
         contestant: runner.label.clone(),
-        throughput: middle(Sample::throughput),
+        throughput: middle(throughput),
         latency: latencies.summary(),
         curve: curve::points(&latencies),
         // A foreign kernel may keep the account to itself; then there is no figure.
-        pss_kib: memory::mean_pss_kib(runner.tree.workers()).ok().flatten(),
+        pss_kib: memory::mean_pss_kib(runner.account.tree().workers()).ok().flatten(),
         cpu_server_us: middle(Sample::cpu_server_us),
         cpu_both_us: middle(Sample::cpu_both_us),
         switches: middle(Sample::switches),
@@ -347,10 +360,10 @@ fn row(runner: &Runner, yardstick: Option<&Runner>, spread: Spread, random: &mut
 
 /// Everything as ratio to the yardstick, round by round.
 fn ratios(runner: &Runner, yardstick: &Runner, random: &mut SmallRng) -> Ratios {
-    let mut paired = |figure: fn(&Sample) -> f64| {
+    let mut paired = |figure: fn(&Sample) -> Option<f64>| {
         ratio::paired(&each(runner, figure), &each(yardstick, figure), random)
     };
-    let (throughput, cpu_server) = (paired(Sample::throughput), paired(Sample::cpu_server_us));
+    let (throughput, cpu_server) = (paired(throughput), paired(Sample::cpu_server_us));
     let cpu_both = paired(Sample::cpu_both_us);
     let chunks = |runner: &Runner| -> Vec<Vec<u64>> {
         runner.samples.iter().map(|sample| sample.slice.latency_ns.clone()).collect()

@@ -304,6 +304,14 @@ fn interrupted(
     let again = run(&["report", file.to_str().unwrap()]);
     let expected = format!("interrupted during {scenario}: it has {finished}");
     assert!(text_of_one_line(&again).contains(&expected), "{}", text(&again.stdout));
+    let shown = text(&again.stdout);
+    let (_, table) = shown.split_once("Connections by how they ended").unwrap();
+    for row in seen["rows"].as_array().unwrap() {
+        let is_shown =
+            table.lines().any(|line| line.split_whitespace().next() == row["contestant"].as_str());
+        let has_some = row["connections"].as_object().is_some_and(|ends| !ends.is_empty());
+        assert_eq!(is_shown, has_some, "{row} {table}");
+    }
     saved["scenarios"][0].clone()
 }
 

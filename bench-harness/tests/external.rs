@@ -1,8 +1,10 @@
 //! Servers that are not ours, from outside: measured, refused in one clear sentence, and never left behind.
 
-use std::io::{self, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -10,6 +12,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, word, kind, port] = &arguments[..]
+        && word == RESTLESS
+    {
+        serve_restlessly(kind == "stays", port.parse().unwrap());
+    }
     let test = |name: &str, test: fn()| {
         Trial::test(name, move || {
             test();
@@ -24,6 +32,10 @@ fn main() -> ExitCode {
         test(
             "a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many",
             a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many,
+        ),
+        test(
+            "a_stranger_that_starts_others_under_load_has_no_figure_of_cpu",
+            a_stranger_that_starts_others_under_load_has_no_figure_of_cpu,
         ),
         test(
             "what_keeps_a_stranger_from_serving_is_one_clear_error",
@@ -54,6 +66,38 @@ fn main() -> ExitCode {
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_forkherd-bench");
+
+/// Makes this program a stranger that starts a process at every hundredth request: one that stays, or is gone before
+/// the answer.
+const RESTLESS: &str = "restless";
+
+fn serve_restlessly(stays: bool, port: u16) -> ! {
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    for turn in 1_u32.. {
+        let (stream, _) = listener.accept().unwrap();
+        thread::spawn(move || answer(&stream, (turn % 100 == 0).then_some(stays)));
+    }
+    panic!("that was the last turn");
+}
+
+/// Answers one request; starts a process for it if that is said to stay, or not to.
+fn answer(stream: &TcpStream, starts: Option<bool>) {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let Some(first) = lines.next() else { return };
+    lines.find(String::is_empty);
+    if let Some(us) = first.strip_prefix("GET /sleep/").and_then(|rest| rest.split(' ').next()) {
+        thread::sleep(Duration::from_micros(us.parse().unwrap()));
+    }
+    match starts {
+        Some(true) => drop(Command::new("sleep").arg("600").spawn().unwrap()),
+        Some(false) => assert!(Command::new("true").status().unwrap().success()),
+        None => {}
+    }
+    let text = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+    let mut stream = stream;
+    // Whoever is gone needs no answer.
+    let _ = stream.write_all(text.as_bytes());
+}
 
 /// Stands for anybody's server: it answers as `hello` does, and nobody here is told that it is ours.
 fn stranger(before: &str) -> String {
@@ -147,6 +191,42 @@ fn a_stranger_that_serves_one_kept_connection_at_a_time_is_not_asked_for_many() 
     let [short, kept] = &rows[..] else { panic!("two rows: {rows:?}") };
     only_served(short);
     assert!(kept["skipped"].as_str().unwrap().contains("keeps its worker"), "{kept}");
+}
+
+fn a_stranger_that_starts_others_under_load_has_no_figure_of_cpu() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let this = std::env::current_exe().unwrap();
+    let kinds = ["stays", "goes"];
+    let strangers = kinds
+        .map(|kind| format!("--external={kind}='{}' {RESTLESS} {kind} {{port}}", this.display()));
+    let output = compare(&[
+        &strangers[0],
+        &strangers[1],
+        "--scenarios=short-connections,uneven-work",
+        "--seconds=1",
+        "--json",
+        file.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    for kind in kinds {
+        let rows = rows(&file, kind);
+        assert_eq!(rows.len(), 2);
+        for row in rows {
+            only_served(&row);
+            assert!(row["latency"]["p50_us"].as_f64() > Some(0.0), "{row}");
+            for figure in ["cpu_server_us", "cpu_both_us", "switches"] {
+                assert!(row[figure].is_null(), "{figure}: {row}");
+            }
+            for ratio in ["cpu_server", "cpu_both"] {
+                assert!(row["ratios"][ratio].is_null(), "{ratio}: {row}");
+            }
+        }
+        let said = text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+        let caution = format!("! {kind} started or ended processes under load. What those used is");
+        assert_eq!(said.matches(&caution).count(), 2, "{said}");
+    }
+    assert!(rows(&file, "prefork").iter().all(|row| row["cpu_server_us"].as_f64() > Some(0.0)));
 }
 
 fn what_keeps_a_stranger_from_serving_is_one_clear_error() {

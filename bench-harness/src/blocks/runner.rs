@@ -13,13 +13,14 @@ use crate::killer::Toll;
 use crate::limits::Given;
 use crate::load::category::{Category, Tally};
 use crate::load::protocol::{Arrival, Record, Trace};
+use crate::measure::cpu::in_no_account;
 use crate::measure::figures::{Figures, Ideals, WARM_UP};
 use crate::measure::generator::Lags;
 use crate::measure::latency::to_f64;
 use crate::measure::ratio::{self, median};
 use crate::measure::share::Share;
 use crate::measure::timeline::{self, Deed};
-use crate::report::{Hung, Kills, Moment, Ratios, Row, Samples, Tail};
+use crate::report::{Caution, Hung, Kills, Moment, Ratios, Row, Samples, Tail};
 use crate::scenario::spec::{Fault, Open, Part};
 use crate::scenario::{self, Context, ended, unaccounted};
 
@@ -71,6 +72,8 @@ pub(super) struct Runner {
     cpu_server_us: Vec<f64>,
     cpu_both_us: Vec<f64>,
     switches: Vec<f64>,
+    /// Whether there is no account of what was used in some block.
+    is_restless: bool,
     after_us: Vec<f64>,
     lags: Lags,
     /// How late the generator was: the 99th percentile of its worst block.
@@ -142,6 +145,7 @@ impl Runner {
             }
             self.chunks_of.push(self.chunks.len() - before);
             self.figures.add(arrivals, &played.trace, &ideals);
+            self.is_restless |= played.is_restless;
             if let Some(used) = &played.used {
                 // Who was not served cost something, too.
                 let requests = to_f64(records.len() as u64);
@@ -227,10 +231,10 @@ impl Runner {
         let mut row = Row {
             contestant: self.label.clone(),
             throughput: median(&mut self.throughput.clone()),
-            cpu_server_us: median(&mut self.cpu_server_us.clone()),
-            cpu_both_us: median(&mut self.cpu_both_us.clone()),
+            cpu_server_us: median(&mut self.of_all(&self.cpu_server_us).to_vec()),
+            cpu_both_us: median(&mut self.of_all(&self.cpu_both_us).to_vec()),
             after_us: median(&mut self.after_us.clone()),
-            switches: median(&mut self.switches.clone()),
+            switches: median(&mut self.of_all(&self.switches).to_vec()),
             share: Share::of(&self.busy_us, self.workers),
             connections: self.connections.clone(),
             ratios,
@@ -269,14 +273,30 @@ impl Runner {
             p50,
             p99,
             p999,
-            cpu_server: paired(&self.cpu_server_us, &yardstick.cpu_server_us),
-            cpu_both: paired(&self.cpu_both_us, &yardstick.cpu_both_us),
+            cpu_server: paired(
+                self.of_all(&self.cpu_server_us),
+                yardstick.of_all(&yardstick.cpu_server_us),
+            ),
+            cpu_both: paired(
+                self.of_all(&self.cpu_both_us),
+                yardstick.of_all(&yardstick.cpu_both_us),
+            ),
         }
+    }
+
+    /// Figures of what was used if every block has one: they are compared block by block.
+    fn of_all<'f>(&self, figures: &'f [f64]) -> &'f [f64] {
+        if figures.len() == self.chunks_of.len() { figures } else { &[] }
     }
 
     /// Whether its workers told what they needed after each service.
     pub(super) fn told_after(&self) -> bool {
         !self.after_us.is_empty()
+    }
+
+    /// What is to be known before its figures are believed.
+    pub(super) fn caution(&self) -> Option<Caution> {
+        self.is_restless.then(|| in_no_account(&self.label))
     }
 
     /// What its strategy wants known.
@@ -358,6 +378,7 @@ fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
 mod tests {
     use super::*;
     use crate::interrupt::Interrupted;
+    use crate::measure::cpu::Usage;
     use crate::report::EachKill;
     use crate::scenario::builtin;
     use crate::scenario::spec::Engine;
@@ -462,6 +483,42 @@ mod tests {
         assert_eq!(closed.ratios.throughput.map(|ratio| ratio.value), Some(0.5));
         let open = row("uneven-work");
         assert_eq!((open.throughput, open.ratios.throughput), (None, None));
+    }
+
+    #[test]
+    fn who_has_no_account_of_one_block_has_no_figure_of_cpu() {
+        let open = open("uneven-work");
+        let part = &open.parts[0];
+        let shape = part.shape(8, 2, std::time::Duration::from_secs(2)).unwrap();
+        let arrivals = shape.draw(1).unwrap();
+        let runner = |label: &str, blocks: &[Option<u64>]| {
+            let mut runner = Runner::of(label.to_owned(), 8, Runtime::Blocking, &open);
+            for ns in blocks {
+                let used = ns.map(|ns| Usage { cpu_ns: vec![ns], switches: ns });
+                let is_restless = used.is_none();
+                let block = Played { used, is_restless, ..played(&arrivals) };
+                runner.add(part, &arrivals, block, 50.0);
+            }
+            runner
+        };
+        let steady = runner("steady", &[Some(1_000), Some(8_000), Some(4_000)]);
+        let mut random = rand::SeedableRng::seed_from_u64(1);
+        let mut row = |one: &Runner, other| {
+            let Row { cpu_server_us, cpu_both_us, switches, ratios, .. } =
+                one.row(Some(other), &mut random);
+            let ratios = [ratios.cpu_server, ratios.cpu_both];
+            let figures = [cpu_server_us, cpu_both_us, switches];
+            (figures.map(|figure| figure.is_some()), ratios.map(|ratio| ratio.map(|it| it.value)))
+        };
+        let half = runner("half", &[Some(500), Some(4_000), Some(2_000)]);
+        assert_eq!(row(&half, &steady), ([true; 3], [Some(0.5); 2]));
+        assert_eq!(half.caution(), None);
+        // Without its first block the others would be set against those of another trace.
+        let unsteady = runner("unsteady", &[None, Some(4_000), Some(2_000)]);
+        assert_eq!(row(&unsteady, &steady), ([false; 3], [None; 2]));
+        assert_eq!(row(&steady, &unsteady), ([true; 3], [None; 2]));
+        let seen = unsteady.caution().map(|caution| caution.seen);
+        assert_eq!(seen.as_deref(), Some("unsteady started or ended processes under load."));
     }
 
     #[test]

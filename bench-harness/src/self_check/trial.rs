@@ -11,7 +11,7 @@ use crate::contestant::Contestant;
 use crate::interrupt::Interrupt;
 use crate::load::Handle;
 use crate::load::protocol::Order;
-use crate::measure::cpu::Tree;
+use crate::measure::cpu::Account;
 use crate::measure::latency::{Latencies, to_f64};
 use crate::measure::ratio::{self, Ratio, median};
 use crate::process::Program;
@@ -48,7 +48,7 @@ pub(super) struct Trial<'t> {
 /// A running server of a pair.
 struct Runner {
     server: Server,
-    tree: Tree,
+    account: Account,
 }
 
 /// What was measured with one pair: by round, the first and the second.
@@ -102,8 +102,8 @@ impl Trial<'_> {
             &arguments,
             self.interrupt,
         )?;
-        let tree = Tree::of(server.pid())?;
-        Ok(Runner { server, tree })
+        let account = server.account()?;
+        Ok(Runner { server, account })
     }
 
     /// Rounds with one pair until it is time for the next.
@@ -142,7 +142,7 @@ impl Runner {
     fn slice(&self, load: &mut Handle) -> anyhow::Result<Sample> {
         let target = self.server.target();
         let order = Order::Short { target, clients: CLIENTS, connections: CONNECTIONS };
-        let sample = Sample::take(load, &self.tree, None, &order)?;
+        let sample = Sample::take(load, &self.account, None, &order)?;
         let served = sample.slice.latency_ns.len();
         if served != CONNECTIONS as usize {
             bail!("{served} of {CONNECTIONS} connections were served");
@@ -160,7 +160,7 @@ impl Seen {
     /// Server CPU per connection, in microseconds: median over all slices.
     pub(super) fn cpu_us(&self) -> Option<f64> {
         let samples = self.0.iter().flatten().flatten();
-        median(&mut samples.map(Sample::cpu_server_us).collect::<Vec<_>>())
+        median(&mut samples.filter_map(Sample::cpu_server_us).collect::<Vec<_>>())
     }
 
     /// Server CPU per connection of the first over that of the second.
@@ -172,14 +172,14 @@ impl Seen {
     /// all latencies together, so that one stall of the machine is one observation.
     pub(super) fn p99(&self, random: &mut SmallRng) -> Option<Ratio> {
         let p99 = |sample: &Sample| {
-            to_f64(Latencies::of(sample.slice.latency_ns.iter().copied()).at(0.99))
+            Some(to_f64(Latencies::of(sample.slice.latency_ns.iter().copied()).at(0.99)))
         };
         ratio::grouped(&self.ratios(p99), random)
     }
 
     /// A figure of the first over that of the second: by pair and round.
-    fn ratios(&self, figure: impl Fn(&Sample) -> f64) -> Vec<Vec<f64>> {
-        let ratio = |[first, second]: &[Sample; 2]| figure(first) / figure(second);
-        self.0.iter().map(|pair| pair.iter().map(ratio).collect()).collect()
+    fn ratios(&self, figure: impl Fn(&Sample) -> Option<f64>) -> Vec<Vec<f64>> {
+        let ratio = |[first, second]: &[Sample; 2]| Some(figure(first)? / figure(second)?);
+        self.0.iter().map(|pair| pair.iter().filter_map(ratio).collect()).collect()
     }
 }
