@@ -30,9 +30,13 @@ use crate::registry::Registry;
 use crate::report::outputs::print;
 use crate::serve::Usage;
 use answer::Answer;
+use measure::Time;
 
 /// How long is measured.
 const TIME_S: u32 = 60;
+
+/// So many times longer it may take if nobody asked for a time, where too few requests come in the usual one.
+const LONGER: u32 = 2;
 
 /// The longest that may be asked for.
 const SECONDS_MAX: u32 = 3_600;
@@ -53,7 +57,7 @@ pub struct Recommend {
     /// Print the answer as JSON.
     #[arg(long)]
     pub json: bool,
-    /// How long to measure, in seconds. [default: 60; 240 if thorough]
+    /// How long to measure, in seconds. [default: 60; 240 if thorough; up to twice as long where few requests come]
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(10..=i64::from(SECONDS_MAX)))]
     pub seconds: Option<u32>,
     /// Draws the order, the arrivals, the work and the faults. [default: from the clock]
@@ -70,10 +74,8 @@ pub struct Recommend {
 /// Wrong usage; nobody fits; a server or the load process could not be run; or we were interrupted.
 pub fn run(arguments: &Recommend, registry: &Registry) -> anyhow::Result<ExitCode> {
     let profile = profile(arguments)?;
-    let usual = if arguments.thorough { THOROUGH_S } else { TIME_S };
-    let time = Duration::from_secs(arguments.seconds.unwrap_or(usual).into());
     let seed = arguments.seed.unwrap_or_else(crate::compare::seed_from_clock);
-    let answer = recommend(&profile, registry, time, seed, arguments.thorough)?;
+    let answer = recommend(&profile, registry, arguments.seconds, seed, arguments.thorough)?;
     let text = if arguments.json {
         serde_json::to_string_pretty(&answer)? + "\n"
     } else {
@@ -106,17 +108,22 @@ fn profile(arguments: &Recommend) -> anyhow::Result<Profile> {
     asked.map_err(|error| usage(&error.to_string()).into())
 }
 
-/// Measures for `time` who among the strategies of `registry` serves `profile` best.
+/// Measures for `seconds`, or for as long as is usual, who among the strategies of `registry` serves `profile` best.
 ///
 /// # Errors
 /// Nobody fits; a server or the load process could not be run; or we were interrupted.
 pub fn recommend(
     profile: &Profile,
     registry: &Registry,
-    time: Duration,
+    seconds: Option<u32>,
     seed: u64,
     thorough: bool,
 ) -> anyhow::Result<Answer> {
+    let usual = Duration::from_secs(if thorough { THOROUGH_S } else { TIME_S }.into());
+    let time = match seconds {
+        Some(seconds) => Time { asked: Duration::from_secs(seconds.into()), most: None },
+        None => Time { asked: usual, most: Some(usual * LONGER) },
+    };
     let field = candidates::of(registry, profile);
     if field.candidates.is_empty() {
         let why: Vec<_> = field.pruned.iter().map(ToString::to_string).collect();
@@ -125,7 +132,7 @@ pub fn recommend(
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
     let play = play::of(profile, u32::try_from(cores).unwrap_or(u32::MAX));
     let measured = measure::run(&field, &play, time, seed, thorough)
-        .context("the comparison of this profile failed")?;
+        .context("cannot compare for this profile")?;
     Ok(Answer::of(profile, registry, &field, &play, measured))
 }
 

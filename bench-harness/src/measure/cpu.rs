@@ -1,15 +1,17 @@
 //! CPU time and context switches of a process tree, from the scheduler's own account.
 //!
-//! Field 1 of `/proc/PID/task/TID/schedstat` is run time in nanoseconds; `/proc/PID/stat` counts
-//! ticks of 10 ms and is useless for slices of 25 ms. The account of a thread that runs right now
-//! lacks its current stretch, so it is read a little after the load has ended ([`SETTLE`]).
-//! Context switches, voluntary and not, are in `/proc/PID/task/TID/status`.
+//! The CPU clock of a process (`clock_getcpuclockid(3)`) counts nanoseconds, those of threads that have ended
+//! among them; `/proc/PID/stat` counts ticks of 10 ms and is useless for slices of 25 ms. It is read a little
+//! after the load has ended ([`SETTLE`]). Context switches, voluntary and not, are in
+//! `/proc/PID/task/TID/status`: those of threads that have ended are missing.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 use crate::report::Caution;
 
@@ -75,17 +77,12 @@ impl Tree {
     pub fn usage(&self) -> anyhow::Result<Usage> {
         let mut usage = Usage::default();
         for &pid in &self.pids {
-            let mut cpu_ns = 0;
+            usage.cpu_ns.push(cpu_time(pid)?);
             for task in tasks(pid)? {
-                let read = |file| {
-                    fs::read_to_string(format!("/proc/{pid}/task/{task}/{file}"))
-                        .with_context(|| gone(pid))
-                };
-                cpu_ns +=
-                    run_time(&read("schedstat")?).context("a schedstat line has no number")?;
-                usage.switches += switches(&read("status")?);
+                // A thread that ends while we look is not there.
+                let status = fs::read_to_string(format!("/proc/{pid}/task/{task}/status"));
+                usage.switches += status.map_or(0, |status| switches(&status));
             }
-            usage.cpu_ns.push(cpu_ns);
         }
         Ok(usage)
     }
@@ -234,9 +231,14 @@ fn faults_of_the_dead(stat: &str) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(8)?.parse().ok()
 }
 
-/// The first field of a `schedstat` line.
-fn run_time(schedstat: &str) -> Option<u64> {
-    schedstat.split_whitespace().next()?.parse().ok()
+/// What a process has used, in nanoseconds.
+fn cpu_time(pid: u32) -> anyhow::Result<u64> {
+    let time = || {
+        let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid).ok()?)).ok()?;
+        let time = Duration::from(clock_gettime(clock).ok()?);
+        u64::try_from(time.as_nanos()).ok()
+    };
+    time().with_context(|| gone(pid))
 }
 
 /// The sum of both lines of a `status` that count switches.
@@ -258,7 +260,6 @@ mod tests {
     fn lines_of_proc_are_read() {
         let stat = "12 (a) b (c) S 7 12 12 0 -1 4194304 150 99 0 0";
         assert_eq!((parent_of(stat), faults_of_the_dead(stat)), (Some(7), Some(99)));
-        assert_eq!(run_time("119603 99987 2\n"), Some(119_603));
         let status = "Name:\ta\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t7\n";
         assert_eq!(switches(status), 157);
     }
@@ -307,6 +308,25 @@ mod tests {
         }
         writeln!(input).unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn threads_that_have_ended_are_in_the_account() {
+        let own = std::process::id();
+        let before = cpu_time(own).unwrap();
+        std::thread::spawn(|| {
+            let begin = thread_time();
+            while thread_time() < begin + Duration::from_millis(20) {
+                std::hint::spin_loop();
+            }
+        })
+        .join()
+        .unwrap();
+        assert!(cpu_time(own).unwrap() - before >= 20_000_000);
+    }
+
+    fn thread_time() -> Duration {
+        clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
     }
 
     #[test]

@@ -96,10 +96,44 @@ impl Layout {
         requests >= 1.03 * BEYOND_MIN / (1.0 - QUANTILE)
     }
 
+    /// How long to measure.
+    ///
+    /// # Errors
+    /// [`Usage`]: so long as it may take it would not suffice.
+    fn enough(&self, time: Time) -> Result<Duration, Usage> {
+        if self.suffices(time.asked) {
+            return Ok(time.asked);
+        }
+        let needed = self.seconds_needed();
+        let length = needed.map(Duration::from_secs);
+        if let Some(length) = length.filter(|&length| time.most.is_some_and(|most| length <= most))
+        {
+            return Ok(length);
+        }
+        let longer = needed.map(|s| format!("measure for {s} s (--seconds), or "));
+        Err(Usage(format!(
+            "{:.0} requests per second (as fast as they are played here) for {} s are too few for a 99th \
+             percentile of {} strategies: {}take a higher load, or --goal cost",
+            self.rate,
+            time.asked.as_secs(),
+            self.finalists,
+            longer.unwrap_or_default()
+        )))
+    }
+
     /// The shortest comparison that suffices, in seconds, if one does that may be asked for.
     fn seconds_needed(&self) -> Option<u64> {
         (1..=u64::from(SECONDS_MAX)).find(|&seconds| self.suffices(Duration::from_secs(seconds)))
     }
+}
+
+/// For how long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// If that suffices.
+    pub asked: Duration,
+    /// As long as is needed, up to this; otherwise it has to suffice.
+    pub most: Option<Duration>,
 }
 
 /// Measures the candidates of `field` in `play` for about `time`; `thorough` spares the heat.
@@ -110,48 +144,39 @@ impl Layout {
 pub fn run(
     field: &Field,
     play: &Play,
-    time: Duration,
+    time: Time,
     seed: u64,
     thorough: bool,
 ) -> anyhow::Result<Outcome> {
     let start = Instant::now();
+    let mut length = time.asked;
     let has_heat = field.candidates.len() > FINALISTS && !thorough;
     if let Some((rate, parts)) = play.rate() {
         let finalists = if has_heat { FINALISTS } else { field.candidates.len() };
         let finalists = u32::try_from(finalists).unwrap_or(u32::MAX);
         let share = if has_heat { 1.0 - 1.0 / f64::from(HEAT) } else { 1.0 };
         let layout = Layout { finalists, parts, rate, share };
-        if !layout.suffices(time) {
-            let longer =
-                layout.seconds_needed().map(|s| format!("measure for {s} s (--seconds), or "));
-            return Err(Usage(format!(
-                "{rate:.0} requests per second for {} s are too few for a 99th percentile of {finalists} \
-                 strategies: {}take a higher load, or --goal cost",
-                time.as_secs(),
-                longer.unwrap_or_default()
-            ))
-            .into());
-        }
+        length = layout.enough(time)?;
     }
     let comparison = Comparison {
         play,
         interrupt: Interrupt::install()?,
         program: Program::this().context("cannot find myself")?,
-        progress: Progress::new(time),
+        progress: Progress::new(length),
     };
     let mut random = SmallRng::seed_from_u64(seed);
     let mut candidates: Vec<&Candidate> = field.candidates.iter().collect();
     let (mut behind, mut failed) = (Vec::new(), Vec::new());
-    let mut left = time;
+    let mut left = length;
     if has_heat {
         let heat = comparison.judge(HEAT_QUANTILE);
-        let seen = comparison.measure("heat", &candidates, time / HEAT, seed ^ OF_HEAT)?;
+        let seen = comparison.measure("heat", &candidates, length / HEAT, seed ^ OF_HEAT)?;
         let (standings, _) = heat.rank(&seen.measured, &mut random);
         failed = seen.failed;
         let finalists = finalists(&standings, &failed, &candidates);
         behind = standings.into_iter().filter(|one| !finalists.contains(&one.label)).collect();
         candidates.retain(|one| finalists.contains(&one.label()));
-        left -= time / HEAT;
+        left -= length / HEAT;
     }
     let seen = comparison.measure("final", &candidates, left, seed)?;
     comparison.progress.finish();
@@ -350,14 +375,26 @@ mod tests {
         let field = candidates::of(&Registry::builtin(), &Profile::default());
         let idle = Profile { load: Some(0.001), ..Profile::default() };
         let play = crate::recommend::play::of(&idle, 2);
-        let error = run(&field, &play, Duration::from_secs(60), 7, false).unwrap_err();
+        let minute = Time { asked: Duration::from_secs(60), most: Some(Duration::from_secs(120)) };
+        let error = run(&field, &play, minute, 7, false).unwrap_err();
         assert!(error.is::<Usage>(), "{error}");
-        assert!(error.to_string().starts_with("4 requests per second for 60 s"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("4 requests per second (as fast as they are played here) for 60 s"),
+            "{error}"
+        );
         assert!(error.to_string().contains("strategies: take a higher load"), "{error}");
         // What is advised suffices, and the usual minute does for the lowest rate that is played at a load.
         let final_of = |rate, parts| Layout { finalists: 5, parts, rate, share: 2.0 / 3.0 };
         let needed = final_of(200.0, 1).seconds_needed().unwrap();
         assert!((113..150).contains(&needed), "{needed}");
+        // Whoever does not ask for a time is not asked for one.
+        let asked = Time { most: None, ..minute };
+        assert!(final_of(200.0, 1).enough(asked).is_err());
+        assert_eq!(final_of(500.0, 1).enough(minute).unwrap(), minute.asked);
+        let longer = final_of(400.0, 1).enough(minute).unwrap();
+        assert!(longer > minute.asked && final_of(400.0, 1).suffices(longer), "{longer:?}");
         assert!(final_of(500.0, 1).suffices(Duration::from_secs(60)));
         assert!(!final_of(500.0, 1).suffices(Duration::from_secs(45)));
     }
