@@ -72,7 +72,7 @@ impl Summary {
             mean_rate: count / span_s,
             rate: to_f64(most) / window_s,
             has_windows,
-            dispersion: dispersion(&counts(&inside, bin_s, window_s), (window_s / bin_s).floor()),
+            dispersion: dispersion(&inside, bin_s, (window_s / bin_s).floor()),
             bin_s,
             work: work(quantiles(entries.iter().map(|entry| entry.took_us).collect())),
         };
@@ -151,10 +151,20 @@ fn counts(at_s: &[f64], bin_s: f64, end_s: f64) -> BTreeMap<u64, u64> {
     counts
 }
 
-/// Variance over mean of counts in so many `bins`.
-fn dispersion(counts: &BTreeMap<u64, u64>, bins: f64) -> f64 {
-    let mean = to_f64(counts.values().sum()) / bins;
-    let of_full: f64 = counts.values().map(|&count| (to_f64(count) - mean).powi(2)).sum();
+/// Variance over mean of the counts in so many `bins`, without the first and the last: a log begins and ends
+/// within one.
+fn dispersion(at_s: &[f64], bin_s: f64, bins: f64) -> f64 {
+    let edge = if bins < 4.0 { 0.0 } else { 1.0 };
+    let counts: Vec<u64> = counts(at_s, bin_s, (bins - edge) * bin_s)
+        .into_iter()
+        .filter_map(|(bin, count)| (to_f64(bin) >= edge).then_some(count))
+        .collect();
+    let bins = bins - 2.0 * edge;
+    let mean = to_f64(counts.iter().sum()) / bins;
+    if mean == 0.0 {
+        return 1.0;
+    }
+    let of_full: f64 = counts.iter().map(|&count| (to_f64(count) - mean).powi(2)).sum();
     let empty = (bins - to_f64(counts.len() as u64)).max(0.0);
     (of_full + empty * mean.powi(2)) / bins / mean
 }
@@ -234,6 +244,17 @@ mod tests {
         assert!((summary.mean_rate / 23.3 - 1.0).abs() < 0.05, "{summary:?}");
         assert_eq!(summary.burst(), 1, "{summary:?}");
         assert!(summary.notes()[0].contains("busiest 60 s"));
+    }
+
+    #[test]
+    fn a_log_that_begins_and_ends_within_a_second_shows_no_burst_for_that() {
+        for (seconds, count) in [(15.3, 3_060), (60.07, 12_014)] {
+            let mut entries = log(count, 1, seconds, 4_000.0);
+            // It began 0.6 s into the first second.
+            entries.iter_mut().for_each(|entry| entry.at_s = (entry.at_s + 0.6).floor());
+            let summary = Summary::of(&entries).unwrap();
+            assert_eq!(summary.burst(), 1, "{summary:?}");
+        }
     }
 
     #[test]
