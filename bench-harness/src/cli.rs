@@ -118,7 +118,8 @@ pub struct Compare {
     #[arg(long, value_name = "NAME=COMMAND")]
     pub external: Vec<External>,
     /// Measure your own program instead of ours: started as each worker, it takes its listener by
-    /// LISTEN_FDS, under each strategy that lets it.
+    /// LISTEN_FDS, under each strategy that lets it. What it prints on standard output is thrown away;
+    /// `serve --app program:COMMAND` shows it.
     #[arg(long, value_name = "COMMAND")]
     pub app: Option<String>,
     /// What else is made of the result.
@@ -223,7 +224,8 @@ pub struct Serve {
     /// Burn so many nanoseconds of processor time with every connection: what `--self-check` has to find.
     #[arg(long, value_name = "NS", default_value_t = 0, hide = true)]
     pub burn: u64,
-    /// Print one line of JSON per supervisor notice, for a program that watches.
+    /// Print one line of JSON per supervisor notice, for a program that watches; no worker has
+    /// standard output then.
     #[arg(long, hide = true)]
     pub events: bool,
     /// The process that started this one and whose end ends it.

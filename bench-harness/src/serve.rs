@@ -1,7 +1,9 @@
 //! `serve`: one strategy and one app in the foreground, for anyone's own client.
 
 use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -31,12 +33,16 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// No such strategy, or one that the runtime does not fit; a directory that is not there; whatever
 /// keeps the service from starting.
 pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<()> {
+    let is_supervisor = std::env::var_os(forkherd_core::ENV_WORKER).is_none();
     // Only in the supervisor: a worker's parent is the supervisor, and core sees to its end.
     if let Some(parent) = arguments.parent
-        && std::env::var_os(forkherd_core::ENV_WORKER).is_none()
+        && is_supervisor
     {
         process::die_with(parent, Signal::SIGTERM)?;
     }
+    let events = arguments.events && is_supervisor;
+    let out = if events { take_stdout() } else { Ok(OwnStdout::Shared) };
+    let out = out.context("cannot keep standard output for events")?;
     let entry = registry.find(&arguments.strategy).map_err(Usage)?;
     // 1 ns instead of 50 µs: a sleep stands for work and should last as long as was asked. Inherited.
     prctl::set_timerslack(1).context("prctl")?;
@@ -48,7 +54,7 @@ pub fn run(arguments: &Serve, registry: &Registry) -> anyhow::Result<()> {
     let service = Service::new("forkherd-bench")
         .listen(arguments.listen.clone())
         .workers(arguments.workers.get())
-        .observe(announcer(arguments.events));
+        .observe(announcer(out));
     let service = match arguments.hung_after {
         Some(ms) => service.hung_after(Duration::from_millis(ms.get().into())),
         None => service,
@@ -146,8 +152,45 @@ async fn on_tokio(
     }
 }
 
-/// Prints `listening on ADDR` once the service serves and, if asked to, every notice as a line of JSON.
-fn announcer(events: bool) -> impl FnMut(&Notice<'_>) {
+/// Where notices are printed.
+enum OwnStdout {
+    /// Standard output, which the workers have, too.
+    Shared,
+    /// What was standard output, for events alone; no worker gets it.
+    Kept(File),
+}
+
+/// Keeps standard output for events, and puts `/dev/null` in its place: what a program prints would be taken for
+/// an event, or for a service that is up. It is not passed on to standard error, where a line per request would
+/// drown the progress and have the terminal measured.
+///
+/// Supervisor · before any worker is started: they inherit what is in its place.
+///
+/// # Errors
+/// Standard output is closed, or there is no `/dev/null`.
+fn take_stdout() -> io::Result<OwnStdout> {
+    let kept: OwnedFd = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(OpenOptions::new().write(true).open("/dev/null")?)?;
+    Ok(OwnStdout::Kept(kept.into()))
+}
+
+impl OwnStdout {
+    fn print(&mut self, line: &str) -> io::Result<()> {
+        match self {
+            Self::Shared => {
+                let mut out = io::stdout().lock();
+                writeln!(out, "{line}").and_then(|()| out.flush())
+            }
+            // In one piece: nothing is between it and the descriptor.
+            Self::Kept(out) => out.write_all(format!("{line}\n").as_bytes()),
+        }
+    }
+}
+
+/// Prints `listening on ADDR` once the service serves and, where `out` is kept for them, every notice as a line
+/// of JSON.
+fn announcer(mut out: OwnStdout) -> impl FnMut(&Notice<'_>) {
+    let events = matches!(out, OwnStdout::Kept(_));
     let mut pids: BTreeMap<WorkerId, i32> = BTreeMap::new();
     move |notice| {
         if let Notice::Started { worker, pid } = notice {
@@ -167,8 +210,7 @@ fn announcer(events: bool) -> impl FnMut(&Notice<'_>) {
         }
         if let Some(line) = line {
             // Whoever read it may have gone; the service goes on.
-            let mut out = io::stdout().lock();
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            let _ = out.print(&line);
         }
     }
 }

@@ -61,6 +61,18 @@ fn main() -> ExitCode {
                 Ok(Completion::Completed)
             },
         ),
+        Trial::ignorable_test("what_a_program_prints_is_taken_for_nothing", || {
+            if Command::new("python3").arg("--version").output().is_err() {
+                let why = "there is no python3";
+                let _ = writeln!(
+                    io::stderr(),
+                    "what_a_program_prints_is_taken_for_nothing: skipped, because {why}"
+                );
+                return Ok(Completion::ignored_with(why));
+            }
+            what_a_program_prints_is_taken_for_nothing();
+            Ok(Completion::Completed)
+        }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -302,5 +314,25 @@ fn a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it() {
             Some(reason) => assert!(reason.contains("closes a connection after one"), "{row}"),
             None => only_served(&row),
         }
+    }
+}
+
+fn what_a_program_prints_is_taken_for_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/external/listen_fds.py");
+    let forged = r#"{"event":"scaled","workers":9}"#;
+    for said in ["hello from my service", "listening on :8080", forged] {
+        let output = Command::new(BINARY)
+            .args(["compare", "--keep-void", "--workers=2", "--reps=1"])
+            .args(["--scenarios=short-connections", "--strategies=prefork"])
+            .arg(format!("--app=sh -c 'echo \"$1\"; exec python3 \"$2\"' - '{said}' '{worker}'"))
+            .args(["--json", file.to_str().unwrap()])
+            .output()
+            .unwrap();
+        let errors = text(&output.stderr);
+        assert!(output.status.success(), "{said}: {}{errors}", text(&output.stdout));
+        assert!(!errors.contains(said), "{errors}");
+        rows(&file, "prefork").iter().for_each(only_served);
     }
 }
