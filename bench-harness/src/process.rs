@@ -4,6 +4,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
@@ -76,14 +77,19 @@ impl Guarded {
     /// we end our children in order.
     ///
     /// # Errors
-    /// What `fork(2)` or `execve(2)` said.
+    /// What `fork(2)` or `execve(2)` said, or that no thread could be started; then the child is ended.
     pub fn start(command: &mut Command, with_input: bool) -> io::Result<Self> {
         use std::os::unix::process::CommandExt as _;
         let input = if with_input { Stdio::piped() } else { Stdio::null() };
         let mut child = command.stdin(input).stdout(Stdio::piped()).process_group(0).spawn()?;
         let input = child.stdin.take();
         let output = child.stdout.take();
-        Ok(Self { child, input, lines: lines_of(output) })
+        // Guarded already when its output cannot be read.
+        let mut guarded = Self { child, input, lines: channel().1 };
+        if let Some(output) = output {
+            guarded.lines = lines_of(output)?;
+        }
+        Ok(guarded)
     }
 
     /// Its process id.
@@ -127,7 +133,7 @@ impl Guarded {
             }
             // Bounded polling: without threads or pidfds of our own, and it is never in a
             // measured stretch.
-            std::thread::sleep(pause);
+            thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
         }
         self.child.kill()?;
@@ -150,27 +156,25 @@ impl Drop for Guarded {
 }
 
 /// Reads `output` in a thread; lines that are not UTF-8 are passed on as well as can be.
-fn lines_of(output: Option<ChildStdout>) -> Receiver<String> {
+fn lines_of(output: ChildStdout) -> io::Result<Receiver<String>> {
     let (sender, receiver) = channel();
-    if let Some(output) = output {
-        std::thread::spawn(move || {
-            let mut reader = BufReader::with_capacity(64 * 1024, output);
-            let mut line = Vec::new();
-            loop {
-                line.clear();
-                match reader.read_until(b'\n', &mut line) {
-                    Ok(0) | Err(_) => return,
-                    Ok(_) => {
-                        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-                        if sender.send(text).is_err() {
-                            return;
-                        }
+    thread::Builder::new().spawn(move || {
+        let mut reader = BufReader::with_capacity(64 * 1024, output);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match reader.read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {
+                    let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+                    if sender.send(text).is_err() {
+                        return;
                     }
                 }
             }
-        });
-    }
-    receiver
+        }
+    })?;
+    Ok(receiver)
 }
 
 #[cfg(test)]

@@ -187,6 +187,28 @@ fn a_port_in_use_is_one_clear_error() {
     assert!(text(&output.stderr).contains(&address), "{}", text(&output.stderr));
 }
 
+/// A thread whose stack has no room is refused as one too many is, and anywhere.
+#[test]
+fn a_thread_that_cannot_be_started_is_one_clear_error_and_leaves_nobody() {
+    let parent = std::process::id().to_string();
+    let hosted = ["host", "--listen=127.0.0.1:1", "--parent", &parent, "--", "sleep", "31536007"];
+    for arguments in [&["compare", "--strategies=baseline", "--workers=2"][..], &hosted] {
+        let child = Command::new(BINARY)
+            .args(arguments)
+            .env("RUST_MIN_STACK", (1_u64 << 48).to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = child.id().to_string();
+        let output = child.wait_with_output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("Resource temporarily unavailable"), "{said}");
+        assert!(processes(&["--parent", &pid]).is_empty() && processes(&["31536007"]).is_empty());
+    }
+}
+
 /// Starts the baseline and waits until it serves.
 fn baseline(workers: &str) -> (Child, String) {
     let mut child = Command::new(BINARY)

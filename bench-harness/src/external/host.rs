@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -115,13 +115,15 @@ impl Brood {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        let said = Said::default();
-        let mut readers = Vec::new();
-        if let (Some(out), Some(err)) = (first.stdout.take(), first.stderr.take()) {
-            readers.push(said.listen(out));
-            readers.push(said.listen(err));
+        let (out, err) = (first.stdout.take(), first.stderr.take());
+        // Not to be left behind when its output cannot be read.
+        let (said, readers) = (Said::default(), Vec::new());
+        let mut brood = Self { first, status: None, signals, said, readers };
+        if let (Some(out), Some(err)) = (out, err) {
+            brood.readers.push(brood.said.listen(out)?);
+            brood.readers.push(brood.said.listen(err)?);
         }
-        Ok(Self { first, status: None, signals, said, readers })
+        Ok(brood)
     }
 
     /// Waits until its port accepts or we are to end.
@@ -239,7 +241,7 @@ impl Brood {
             if Instant::now() >= deadline {
                 return false;
             }
-            std::thread::sleep(GLANCE);
+            thread::sleep(GLANCE);
         }
         true
     }
@@ -257,9 +259,12 @@ struct Said(Arc<Mutex<VecDeque<String>>>);
 
 impl Said {
     /// Reads `from` in a thread that ends with it, so that nobody who prints ever stands still.
-    fn listen(&self, from: impl Read + Send + 'static) -> JoinHandle<()> {
+    ///
+    /// # Errors
+    /// No thread could be started.
+    fn listen(&self, from: impl Read + Send + 'static) -> io::Result<JoinHandle<()>> {
         let Self(lines) = self.clone();
-        std::thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             let mut reader = BufReader::new(from);
             let mut line = Vec::new();
             // A line without end is cut, and goes on as the next.
@@ -297,13 +302,13 @@ mod tests {
         let said = Said::default();
         assert_eq!(said.to_string(), "; it said nothing");
         let text: String = (0..20).map(|number| format!("line {number}\n")).collect();
-        said.listen(io::Cursor::new(text)).join().unwrap();
+        said.listen(io::Cursor::new(text)).unwrap().join().unwrap();
         let all = said.to_string();
         assert!(
             all.starts_with("; its last words: line 12 | ") && all.ends_with("line 19"),
             "{all}"
         );
-        said.listen(io::Cursor::new(vec![b'x'; 5_000])).join().unwrap();
+        said.listen(io::Cursor::new(vec![b'x'; 5_000])).unwrap().join().unwrap();
         assert!(said.to_string().len() < 8 * 210, "{said}");
     }
 }
