@@ -10,7 +10,7 @@ mod tokio;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -22,7 +22,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::apps::conversation;
 use crate::cli::{Baseline, BaselineWorker, Runtime};
 use crate::kernel;
-use crate::process;
+use crate::process::{self, Program};
 
 /// What a worker prints once it is about to accept.
 const READY: &str = "ready";
@@ -115,7 +115,8 @@ fn backlog() -> i32 {
 /// This program again, with the listener as its standard input: no unsafe, no descriptor numbers.
 fn start_worker(index: u32, arguments: &Baseline, listener: &TcpListener) -> anyhow::Result<Child> {
     let (runtime, burn) = (arguments.runtime, arguments.burn);
-    let child = Command::new(std::env::current_exe()?)
+    let child = Program::this()?
+        .command()
         .args(["baseline-worker", "--index", &index.to_string(), "--runtime", runtime.word()])
         .args(["--parent", &std::process::id().to_string(), "--burn", &burn.to_string()])
         .stdin(Stdio::from(OwnedFd::from(listener.try_clone()?)))

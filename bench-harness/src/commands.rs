@@ -16,13 +16,16 @@ use crate::report::outputs::print;
 use crate::report::saved;
 use crate::scenario::builtin;
 use crate::serve::Usage;
-use crate::{baseline, compare, doctor, lineup, list, load, recommend, record, self_check, serve};
+use crate::{
+    baseline, compare, doctor, lineup, list, load, process, recommend, record, self_check, serve,
+};
 
 /// The whole program, with the strategies of `registry`.
 ///
 /// An error is printed here and only here.
 #[must_use]
 pub fn main(registry: &Registry) -> ExitCode {
+    process::take_name();
     let command = Cli::parse().command;
     log_to_stderr();
     let outcome = match command {

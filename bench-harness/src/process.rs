@@ -1,7 +1,10 @@
 //! Child processes that do not outlive their reason: a guard for the parent, a tie for the child.
 
+use std::ffi::CString;
 use std::io::{self, BufRead, BufReader};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -37,7 +40,15 @@ pub fn die_with(parent: u32, signal: Signal) -> io::Result<()> {
 /// The executable that servers and load processes run: one whose `main` is
 /// [`commands::main`](crate::commands::main).
 #[derive(Clone, Debug)]
-pub struct Program(PathBuf);
+pub struct Program {
+    path: PathBuf,
+    /// What it is called in lists of processes.
+    name: PathBuf,
+}
+
+/// The running program itself, whatever lies under its path by now: a build in between would have one
+/// comparison measure two programs.
+const THIS: &str = "/proc/self/exe";
 
 impl Program {
     /// This program once more: what `compare` starts.
@@ -45,19 +56,35 @@ impl Program {
     /// # Errors
     /// What `/proc/self/exe` said.
     pub fn this() -> io::Result<Self> {
-        std::env::current_exe().map(Self)
+        Ok(Self { path: THIS.into(), name: std::env::current_exe()? })
     }
 
     /// The one at `path`, for a program that is none itself, such as a benchmark.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
+        let path = path.into();
+        Self { name: path.clone(), path }
     }
 
     /// A command that runs it.
     #[must_use]
     pub fn command(&self) -> Command {
-        Command::new(&self.0)
+        let mut command = Command::new(&self.path);
+        command.arg0(&self.name);
+        command
+    }
+}
+
+/// Has lists of processes call this one after the first word it was started with: the kernel calls whoever is
+/// started by [`Program::this`] `exe`.
+///
+/// Any process · first thing. Corresponds to `prctl(PR_SET_NAME)`, which keeps 15 bytes.
+pub fn take_name() {
+    let word = std::env::args_os().next().map(PathBuf::from);
+    let name = word.as_deref().and_then(Path::file_name).map(|name| CString::new(name.as_bytes()));
+    if let Some(Ok(name)) = name {
+        // Nothing depends on it.
+        let _ = prctl::set_name(&name);
     }
 }
 
@@ -79,7 +106,6 @@ impl Guarded {
     /// # Errors
     /// What `fork(2)` or `execve(2)` said, or that no thread could be started; then the child is ended.
     pub fn start(command: &mut Command, with_input: bool) -> io::Result<Self> {
-        use std::os::unix::process::CommandExt as _;
         let input = if with_input { Stdio::piped() } else { Stdio::null() };
         let mut child = command.stdin(input).stdout(Stdio::piped()).process_group(0).spawn()?;
         let input = child.stdin.take();

@@ -209,6 +209,35 @@ fn a_thread_that_cannot_be_started_is_one_clear_error_and_leaves_nobody() {
     }
 }
 
+/// As a build in another terminal does.
+#[test]
+fn a_program_that_is_replaced_while_it_measures_goes_on_as_it_is() {
+    // Beside the binary, so that it can be the same file: one that was just written may be busy.
+    let here = std::path::Path::new(BINARY).parent().unwrap();
+    let directory = tempfile::tempdir_in(here).unwrap();
+    let (program, other) = (directory.path().join("program"), directory.path().join("other"));
+    std::fs::hard_link(BINARY, &program).unwrap();
+    std::os::unix::fs::symlink("/bin/false", &other).unwrap();
+    let stranger = format!("--external=stranger={BINARY} baseline --listen 127.0.0.1:{{port}}");
+    let child = Command::new(&program)
+        .args(["compare", "--keep-void", "--scenarios=short-connections", "--reps=2"])
+        .args(["--strategies=baseline:again", "--workers=2", &stranger])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let parent = child.id().to_string();
+    let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    // Not `exe`, as the kernel would have it.
+    let is_called = |pid: &u32| name(pid).is_ok_and(|name| name.trim_end() == "program");
+    await_that("nothing was started under our name", || {
+        processes(&["--parent", &parent]).iter().any(is_called)
+    });
+    std::fs::rename(&other, &program).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
 /// Starts the baseline and waits until it serves.
 fn baseline(workers: &str) -> (Child, String) {
     let mut child = Command::new(BINARY)

@@ -26,7 +26,7 @@ use nix::unistd::Pid;
 
 use crate::cli::{Host, Hosted};
 use crate::measure::cpu::Tree;
-use crate::process;
+use crate::process::{self, Program};
 
 /// Longest a server may take until its port accepts.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -107,7 +107,8 @@ struct Brood {
 impl Brood {
     /// Starts the command in a process group of its own, its output to be read by us.
     fn start(command: &[String], signals: SignalFd) -> anyhow::Result<Self> {
-        let mut first = Command::new(std::env::current_exe()?)
+        let mut first = Program::this()?
+            .command()
             .args(["hosted", "--parent", &std::process::id().to_string(), "--"])
             .args(command)
             .stdin(Stdio::null())
