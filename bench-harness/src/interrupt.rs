@@ -1,6 +1,7 @@
 //! Ctrl-C, as a flag that every wait of the orchestrator looks at.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,14 +30,18 @@ impl std::error::Error for Interrupted {}
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Installs the handlers; from now on those signals only set the flag.
+    /// Installs the handlers; from now on those signals only set the flag. One that whoever started us had
+    /// ignored stays so: HUP under `nohup`, INT in the background of a script.
     ///
     /// # Errors
-    /// What `sigaction(2)` said.
+    /// What `sigaction(2)` said, or that `/proc/self/status` cannot be read.
     pub fn install() -> io::Result<Self> {
         let flag = Self::default();
+        let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register(signal, Arc::clone(&flag.0))?;
+            if ignored & (1 << (signal - 1)) == 0 {
+                signal_hook::flag::register(signal, Arc::clone(&flag.0))?;
+            }
         }
         Ok(flag)
     }
@@ -80,4 +85,11 @@ impl Interrupt {
             std::thread::sleep(left.min(GLANCE));
         }
     }
+}
+
+/// The signals that are ignored, by `/proc/PID/status`: bit 0 is signal 1. Reading them there needs no `unsafe`,
+/// as asking `sigaction(2)` would.
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -292,6 +292,25 @@ fn an_interrupted_comparison_leaves_no_process() {
     }
 }
 
+/// `nohup` has HUP ignored, and a shell has INT for what a script leaves in the background.
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_so() {
+    for (name, signal) in [("HUP", Signal::SIGHUP), ("INT", Signal::SIGINT)] {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("trap '' {name}; exec \"$0\" \"$@\""), BINARY, "compare"])
+            .args(["--keep-void", "--strategies=baseline", "--workers=2", "--reps=2"])
+            .args(["--scenarios=short-connections"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let orchestrator = child.id().to_string();
+        await_that("nothing was started", || !processes(&["--parent", &orchestrator]).is_empty());
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+    }
+}
+
 #[test]
 fn an_interrupted_comparison_keeps_what_is_finished() {
     let directory = tempfile::tempdir().unwrap();
