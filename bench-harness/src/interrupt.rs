@@ -3,9 +3,9 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -25,6 +25,15 @@ impl fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
+/// Whether those signals end the process again.
+static LET_GO: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
+/// Has INT, TERM and HUP end the process again, until the next [`Interrupt::install`]: for what may wait as long
+/// as somebody else likes and cannot look at a flag, such as writing to a pipe.
+pub fn let_go() {
+    LET_GO.store(true, Ordering::Relaxed);
+}
+
 /// The flag set by INT, TERM and HUP.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
@@ -37,9 +46,11 @@ impl Interrupt {
     /// What `sigaction(2)` said, or that `/proc/self/status` cannot be read.
     pub fn install() -> io::Result<Self> {
         let flag = Self::default();
+        LET_GO.store(false, Ordering::Relaxed);
         let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             if ignored & (1 << (signal - 1)) == 0 {
+                signal_hook::flag::register_conditional_default(signal, Arc::clone(&LET_GO))?;
                 signal_hook::flag::register(signal, Arc::clone(&flag.0))?;
             }
         }

@@ -1,7 +1,8 @@
 //! The binary from outside: the whole path from `compare` to a saved result, wrong usage, Ctrl-C.
 
 use std::io::{BufRead as _, BufReader, Lines};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -309,6 +310,61 @@ fn a_signal_that_was_ignored_at_the_start_stays_so() {
         kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
     }
+}
+
+/// A pipe in a directory of its own, and a comparison that is to write to it.
+fn compare_into_a_pipe(arguments: &[&str]) -> (tempfile::TempDir, std::path::PathBuf, Child) {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let child = Command::new(BINARY)
+        .args(["compare", "--keep-void", "--strategies=baseline", "--workers=2", "--reps=2"])
+        .args(arguments)
+        .args(["--scenarios=short-connections", "--markdown", pipe.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    (directory, pipe, child)
+}
+
+/// Waits until it ends, and kills it if it does not.
+fn status_of(child: &mut Child, what: &str, mut meanwhile: impl FnMut(u32)) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        meanwhile(child.id());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    panic!("{what}");
+}
+
+#[test]
+fn whoever_reads_a_pipe_gets_the_whole_result_and_no_end_before() {
+    let (_directory, pipe, mut child) = compare_into_a_pipe(&[]);
+    let reader = std::thread::spawn(move || std::fs::read_to_string(pipe).unwrap());
+    assert!(status_of(&mut child, "nobody took the result", |_| {}).success());
+    assert!(reader.join().unwrap().contains("short-connections"));
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_left_at_ctrl_c() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("result.json");
+    let json = format!("--json={}", file.display());
+    let (_directory, _pipe, mut child) = compare_into_a_pipe(&[&json]);
+    let orchestrator = child.id().to_string();
+    // It is written first.
+    await_that("no result", || file.metadata().is_ok_and(|file| file.len() > 0));
+    let status = status_of(&mut child, "Ctrl-C was unheard", |pid| {
+        kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGINT).unwrap();
+    });
+    assert_eq!(status.signal(), Some(Signal::SIGINT as i32));
+    assert!(processes(&["--parent", &orchestrator]).is_empty());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::{Report, csv, html, markdown, saved, terminal};
 use crate::cli::Outputs;
+use crate::interrupt;
 use crate::serve::Usage;
 
 /// A form.
@@ -140,6 +141,8 @@ fn is_stdout(path: &Path) -> bool {
 /// # Errors
 /// Standard output cannot be written.
 pub fn print(text: &str) -> anyhow::Result<()> {
+    // A reader may let us wait for ever; what goes to files is there.
+    interrupt::let_go();
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")

@@ -2,22 +2,29 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use nix::unistd::{AccessFlags, access};
 use serde::Deserialize;
 
 use super::{Report, SCHEMA};
+use crate::interrupt;
 
 /// Whether a report could be written to `path`; what is there stays as it is, and nothing is left where
-/// nothing was.
+/// nothing was. A pipe is not opened: its reader would take the close for the end.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn check(path: &Path) -> anyhow::Result<()> {
     let was_there = path.symlink_metadata().is_ok();
-    let opened = fs::OpenOptions::new().append(true).create(true).open(path);
-    opened.map(drop).with_context(|| format!("cannot write {}", path.display()))?;
+    let outcome = if path.metadata().is_ok_and(|there| there.file_type().is_fifo()) {
+        access(path, AccessFlags::W_OK).map_err(io::Error::from)
+    } else {
+        fs::OpenOptions::new().append(true).create(true).open(path).map(drop)
+    };
+    outcome.with_context(|| format!("cannot write {}", path.display()))?;
     if !was_there {
         // Who could make it can take it away; if not, it is empty.
         let _ = fs::remove_file(path);
@@ -39,6 +46,8 @@ pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 fn put(path: &Path, text: &str) -> io::Result<()> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if path.metadata().is_ok_and(|there| !there.is_file()) {
+        // Whoever is to read it may never come.
+        interrupt::let_go();
         return fs::write(path, text);
     }
     let beside = path.with_added_extension(format!("{}.part", std::process::id()));
