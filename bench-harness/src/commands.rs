@@ -8,7 +8,7 @@ use clap::Parser as _;
 use crate::cli::{self, Cli, Command};
 use crate::contestant::{self, BASELINE};
 use crate::external::host;
-use crate::interrupt::Interrupted;
+use crate::interrupt::{self, Interrupted};
 use crate::registry::Registry;
 use crate::report::Report;
 use crate::report::diff::Diff;
@@ -28,6 +28,8 @@ pub fn main(registry: &Registry) -> ExitCode {
     process::take_name();
     let command = Cli::parse().command;
     log_to_stderr();
+    // Without it a full file ends us, as it would any program.
+    let _ = interrupt::survive_size_limit();
     let outcome = match command {
         Command::Compare(arguments) => run_compare(&arguments, registry),
         Command::Report(arguments) => render(arguments),

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// How often a wait looks at the flag: Ctrl-C is answered within this.
@@ -24,6 +25,17 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// Has a write beyond the size that files may have fail (`EFBIG`) instead of ending the process: what was begun
+/// can be taken away then, and is said to be missing.
+///
+/// A handler that does nothing, rather than to ignore SIGXFSZ: whoever is started by us begins with the default.
+///
+/// # Errors
+/// What `sigaction(2)` said.
+pub fn survive_size_limit() -> io::Result<()> {
+    signal_hook::flag::register(Signal::SIGXFSZ as i32, Arc::default()).map(drop)
+}
 
 /// Whether those signals end the process again.
 static LET_GO: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);

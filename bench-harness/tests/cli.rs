@@ -130,6 +130,22 @@ fn a_place_for_a_result_is_looked_at_before_anything_is_measured() {
 }
 
 #[test]
+fn a_result_that_is_larger_than_files_may_be_is_one_clear_error_and_leaves_nothing() {
+    let saved = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots/result.json");
+    let directory = tempfile::tempdir().unwrap();
+    let page = directory.path().join("page");
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 8; exec \"$0\" \"$@\"", BINARY, "report", saved, "--html"])
+        .arg(&page)
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{} {said}", output.status);
+    assert!(said.contains("cannot write") && said.lines().count() == 1, "{said}");
+    assert!(directory.path().read_dir().unwrap().next().is_none(), "something is left");
+}
+
+#[test]
 fn wrong_usage_says_what_is_wanted_and_ends_with_2() {
     for (arguments, words) in [
         (&["compare", "--strategies", "nonsense"][..], "no strategy is called"),
