@@ -1,8 +1,8 @@
 //! Reports as JSON files.
 
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileTypeExt as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -22,7 +22,7 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     let outcome = if path.metadata().is_ok_and(|there| there.file_type().is_fifo()) {
         access(path, AccessFlags::W_OK).map_err(io::Error::from)
     } else {
-        fs::OpenOptions::new().append(true).create(true).open(path).map(drop)
+        OpenOptions::new().append(true).create(true).open(path).map(drop)
     };
     outcome.with_context(|| format!("cannot write {}", path.display()))?;
     if !was_there {
@@ -51,7 +51,7 @@ fn put(path: &Path, text: &str) -> io::Result<()> {
         return fs::write(path, text);
     }
     let beside = path.with_added_extension(format!("{}.part", std::process::id()));
-    let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)) else {
+    let Err(error) = make(&beside, text, &path).and_then(|()| fs::rename(&beside, &path)) else {
         return Ok(());
     };
     // Nobody can use what may be there.
@@ -61,6 +61,20 @@ fn put(path: &Path, text: &str) -> io::Result<()> {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
     );
     if is_full { Err(error) } else { fs::write(path, text) }
+}
+
+/// Makes the file `beside`, with `text`, for those who may read and write what is at `path` now.
+fn make(beside: &Path, text: &str, path: &Path) -> io::Result<()> {
+    let Ok(there) = path.metadata() else { return fs::write(beside, text) };
+    // Nobody sees the text before it is known who may; and a change of owner takes bits of the mode away.
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(beside)?;
+    // Only root gives files away; to a group of ours anybody does.
+    if fchown(&file, Some(there.uid()), Some(there.gid())).is_err() {
+        let _ = fchown(&file, None, Some(there.gid()));
+    }
+    file.set_permissions(there.permissions())?;
+    file.write_all(text.as_bytes())
 }
 
 /// `report` as it stands in a file.
@@ -99,7 +113,26 @@ fn parse(text: &str) -> anyhow::Result<Report> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn what_is_replaced_keeps_its_mode_and_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("result");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        // Root alone may.
+        let _ = std::os::unix::fs::chown(&path, Some(12_345), Some(23_456));
+        let before = path.metadata().unwrap();
+        write(&path, "new").unwrap();
+        let after = path.metadata().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_ne!(after.ino(), before.ino(), "it was overwritten");
+        let who = |file: &fs::Metadata| (format!("{:o}", file.mode()), file.uid(), file.gid());
+        assert_eq!(who(&after), who(&before));
+    }
 
     #[test]
     fn other_schemas_and_other_files_are_refused() {
