@@ -46,6 +46,7 @@ fn main() -> ExitCode {
             a_command_that_cannot_be_meant_is_wrong_usage,
         ),
         test("nobody_is_left_however_a_comparison_ends", nobody_is_left_however_a_comparison_ends),
+        test("a_stranger_hears_that_it_is_to_leave", a_stranger_hears_that_it_is_to_leave),
         Trial::ignorable_test(
             "a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it",
             || {
@@ -293,6 +294,22 @@ fn nobody_is_left_however_a_comparison_ends() {
         assert_eq!(status.code(), (signal == Signal::SIGINT).then_some(130), "{signal}");
         await_that("somebody is left", || processes(&word).is_empty());
     }
+}
+
+/// Its signals are not those that its host has blocked.
+fn a_stranger_hears_that_it_is_to_leave() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("heard");
+    let output = compare(&[
+        "--scenarios=short-connections",
+        &format!(
+            "--external=stranger=sh -c 'trap \"echo > {}; kill \\$!; exit\" TERM; {BINARY} baseline --listen \
+             127.0.0.1:{{port}} --runtime tokio --workers {{workers}} & wait'",
+            file.display()
+        ),
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(file.exists(), "it was killed");
 }
 
 fn a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it() {

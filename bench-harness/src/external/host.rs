@@ -54,7 +54,7 @@ pub const FAILED: &str = "failed: ";
 pub fn run(arguments: &Host) -> anyhow::Result<()> {
     process::die_with(arguments.parent, Signal::SIGTERM)?;
     prctl::set_child_subreaper(true)?;
-    // Before any thread: all inherit it. The standard library gives what it starts an empty mask.
+    // Before any thread: all inherit it, and so does what we start; `run_hosted` gives it back.
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
         signals.add(signal);
@@ -83,6 +83,8 @@ pub fn run_hosted(arguments: &Hosted) -> anyhow::Result<()> {
     process::die_with(arguments.parent, Signal::SIGTERM)?;
     // 1 ns instead of 50 µs, as our own servers have: a sleep stands for work. Inherited.
     prctl::set_timerslack(1)?;
+    // Blocked in its host, or a server would never hear that it is to leave, nor that a child of it ended.
+    SigSet::empty().thread_set_mask()?;
     let [program, words @ ..] = &arguments.command[..] else { bail!("there is no command") };
     Err(Command::new(program).args(words).exec())
         .with_context(|| format!("cannot execute {program}"))
