@@ -112,7 +112,7 @@ pub fn acquainted(
         let workers = contestant.workers_of(workers);
         let server =
             Server::start(program, contestant, workers, contestant.runtimes[0], interrupt)?;
-        contestant.offers = offers::ask(server.address())
+        contestant.offers = offers::ask(server.address(), interrupt)
             .with_context(|| format!("asking {label} what it offers"))?;
         server.end().with_context(|| label.clone())?;
     }

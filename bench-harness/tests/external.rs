@@ -1,6 +1,6 @@
 //! Servers that are not ours, from outside: measured, refused in one clear sentence, and never left behind.
 
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
@@ -13,10 +13,10 @@ use nix::unistd::Pid;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    if let [_, word, kind, port] = &arguments[..]
-        && word == RESTLESS
-    {
-        serve_restlessly(kind == "stays", port.parse().unwrap());
+    match arguments.iter().map(|one| &**one).collect::<Vec<_>>()[..] {
+        [_, RESTLESS, kind, port] => serve_restlessly(kind == "stays", port.parse().unwrap()),
+        [_, SLOW, port, file] => return answer_slowly(port, Path::new(file)),
+        _ => {}
     }
     let test = |name: &str, test: fn()| {
         Trial::test(name, move || {
@@ -47,6 +47,10 @@ fn main() -> ExitCode {
         ),
         test("nobody_is_left_however_a_comparison_ends", nobody_is_left_however_a_comparison_ends),
         test("a_stranger_hears_that_it_is_to_leave", a_stranger_hears_that_it_is_to_leave),
+        test(
+            "ctrl_c_is_heard_while_a_slow_stranger_is_asked",
+            ctrl_c_is_heard_while_a_slow_stranger_is_asked,
+        ),
         Trial::ignorable_test(
             "a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it",
             || {
@@ -310,6 +314,54 @@ fn a_stranger_hears_that_it_is_to_leave() {
     ]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(file.exists(), "it was killed");
+}
+
+/// What makes this program a server that is slow.
+const SLOW: &str = "answer-slowly";
+
+/// Answers everything after 1.8 s, which is still in time; `file` is there once it was asked for the fifth
+/// time, when kept connections are counted.
+fn answer_slowly(port: &str, file: &Path) -> ExitCode {
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    // Whoever started it ends it long before.
+    for (number, stream) in listener.incoming().take(1_000).enumerate() {
+        if number == 4 {
+            std::fs::write(file, "").unwrap();
+        }
+        std::thread::spawn(move || {
+            let mut stream = stream.unwrap();
+            let mut request = [0; 1_024];
+            while matches!(stream.read(&mut request), Ok(1..)) {
+                std::thread::sleep(Duration::from_millis(1_800));
+                if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    ExitCode::SUCCESS
+}
+
+/// It neither waits for the answer nor takes its absence for one.
+fn ctrl_c_is_heard_while_a_slow_stranger_is_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, own) = (directory.path().join("asked"), std::env::current_exe().unwrap());
+    let mut child = Command::new(BINARY)
+        .args(["compare", "--strategies=prefork", "--workers=2", "--scenarios=keep-alive"])
+        .arg(format!("--external=slow={} {SLOW} {{port}} {}", own.display(), file.display()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    await_that("it was not asked", || file.exists());
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    let told = Instant::now();
+    await_that("it does not end", || child.try_wait().unwrap().is_some());
+    let took = told.elapsed();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
+    // The server is asked to leave, and leaves at once.
+    assert!(took < Duration::from_millis(1_500), "{took:?}");
 }
 
 fn a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it() {

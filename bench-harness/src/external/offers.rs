@@ -96,31 +96,42 @@ impl Offers {
 /// Asks the server at `address`, which answers already.
 ///
 /// # Errors
-/// It does not answer any more.
-pub fn ask(address: SocketAddrV4) -> anyhow::Result<Offers> {
+/// It does not answer any more; or we were interrupted.
+pub fn ask(address: SocketAddrV4, interrupt: &Interrupt) -> anyhow::Result<Offers> {
+    let connect = || Client::connect(address, PATIENCE, interrupt);
     let works = |path: &str| -> anyhow::Result<bool> {
-        let mut client = Client::connect(address, PATIENCE)?;
         // No answer at all to a target it does not know is an answer, too.
-        let reply = client.get(&format!("/{path}/{}", WORK.as_micros()));
-        Ok(reply.is_ok_and(|reply| reply.status == 200 && reply.took >= WORK))
+        let reply = heard(connect()?.get(&format!("/{path}/{}", WORK.as_micros())), interrupt)?;
+        Ok(reply.is_some_and(|reply| reply.status == 200 && reply.took >= WORK))
     };
-    let mut client = Client::connect(address, PATIENCE)?;
+    let mut client = connect()?;
     let first = client.get("/")?;
-    let keep_alive = first.stays_open && client.get("/").is_ok_and(|again| again.status == 200);
+    let keep_alive = first.stays_open
+        && heard(client.get("/"), interrupt)?.is_some_and(|again| again.status == 200);
     drop(client);
-    let keeps_many = keep_alive && keeps_many(address);
+    let keeps_many = keep_alive && keeps_many(address, interrupt)?;
     let (sleep, spin) = (works("sleep")?, works("spin")?);
     Ok(Offers { sleep, spin, keep_alive, keeps_many, ..Offers::NONE })
 }
 
 /// Whether each of many connections is answered while those before it stay open.
-fn keeps_many(address: SocketAddrV4) -> bool {
-    let answered = || {
-        let mut client = Client::connect(address, PATIENCE).ok()?;
-        client.get("/").is_ok_and(|reply| reply.status == 200).then_some(client)
-    };
-    let open: Option<Vec<Client>> = (0..TOGETHER).map(|_| answered()).collect();
-    open.is_some()
+fn keeps_many(address: SocketAddrV4, interrupt: &Interrupt) -> anyhow::Result<bool> {
+    let mut open = Vec::with_capacity(TOGETHER);
+    for _ in 0..TOGETHER {
+        let connected = Client::connect(address, PATIENCE, interrupt);
+        let Some(mut client) = heard(connected, interrupt)? else { return Ok(false) };
+        match heard(client.get("/"), interrupt)? {
+            Some(reply) if reply.status == 200 => open.push(client),
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// What came of a request; a failure says something of the server only if nobody interrupted us.
+fn heard<T>(outcome: anyhow::Result<T>, interrupt: &Interrupt) -> anyhow::Result<Option<T>> {
+    interrupt.check()?;
+    Ok(outcome.ok())
 }
 
 /// Waits until the server at `address` answers `/` with 200, and the processes below `pid` have done
@@ -132,7 +143,8 @@ pub fn await_answer(address: SocketAddrV4, pid: u32, interrupt: &Interrupt) -> a
     let deadline = Instant::now() + WARM_UP;
     loop {
         interrupt.check()?;
-        match Client::connect(address, PATIENCE).and_then(|mut client| client.get("/")) {
+        let asked = Client::connect(address, PATIENCE, interrupt);
+        match asked.and_then(|mut client| client.get("/")) {
             Ok(reply) if reply.status == 200 => break,
             Ok(reply) if (300..500).contains(&reply.status) => {
                 bail!("it answers / with status {}, and a 200 is needed", reply.status)
