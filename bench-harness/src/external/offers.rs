@@ -12,6 +12,13 @@ use crate::measure::cpu::Tree;
 /// The work asked for to see whether it is done: far more than any server takes for nothing.
 const WORK: Duration = Duration::from_millis(20);
 
+/// So little that it takes no time; not 0, which somebody may call no work.
+const LITTLE: Duration = Duration::from_micros(1);
+
+/// How often each is asked for: one answer may be late by chance, the least of three is not. A server that is
+/// slow whatever it is asked for takes as long for little work as for much, and does none.
+const LOOKS: u32 = 3;
+
 /// Kept connections at the same time, as many as our scenarios have: more than there are workers or their
 /// threads, most likely.
 const TOGETHER: usize = 64;
@@ -99,10 +106,21 @@ impl Offers {
 /// It does not answer any more; or we were interrupted.
 pub fn ask(address: SocketAddrV4, interrupt: &Interrupt) -> anyhow::Result<Offers> {
     let connect = || Client::connect(address, PATIENCE, interrupt);
-    let works = |path: &str| -> anyhow::Result<bool> {
+    let took = |path: &str, work: Duration| -> anyhow::Result<Option<Duration>> {
         // No answer at all to a target it does not know is an answer, too.
-        let reply = heard(connect()?.get(&format!("/{path}/{}", WORK.as_micros())), interrupt)?;
-        Ok(reply.is_some_and(|reply| reply.status == 200 && reply.took >= WORK))
+        let reply = heard(connect()?.get(&format!("/{path}/{}", work.as_micros())), interrupt)?;
+        Ok(reply.filter(|reply| reply.status == 200).map(|reply| reply.took))
+    };
+    let works = |path: &str| -> anyhow::Result<bool> {
+        let mut least = None;
+        for _ in 0..LOOKS {
+            let (Some(little), Some(much)) = (took(path, LITTLE)?, took(path, WORK)?) else {
+                return Ok(false);
+            };
+            let (a, b) = least.unwrap_or((little, much));
+            least = Some((little.min(a), much.min(b)));
+        }
+        Ok(least.is_some_and(|(little, much)| much >= WORK && much - WORK / 2 >= little))
     };
     let mut client = connect()?;
     let first = client.get("/")?;
@@ -191,7 +209,56 @@ fn settle(pid: u32, interrupt: &Interrupt) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::{SocketAddr, TcpListener};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
+
+    /// What a server offers that takes so long for the work (µs) it is asked for, if it takes any.
+    fn offers(takes: impl Fn(&str, u64) -> Option<Duration> + Sync) -> Offers {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let Ok(SocketAddr::V4(address)) = listener.local_addr() else { panic!("it was bound so") };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The last one is ours: it says that it is over.
+                for stream in listener.incoming().take_while(|_| !over.load(Ordering::SeqCst)) {
+                    let mut stream = stream.unwrap();
+                    let mut line = String::new();
+                    BufReader::new(&stream).read_line(&mut line).unwrap();
+                    let path = line.split(' ').nth(1).unwrap_or_default();
+                    let takes = match path.trim_matches('/').split_once('/') {
+                        Some((word, work)) => takes(word, work.parse().unwrap()),
+                        None => takes("", 0),
+                    };
+                    std::thread::sleep(takes.unwrap_or_default());
+                    let status = if takes.is_some() { "200 OK" } else { "404 Not Found" };
+                    let head = "Content-Length: 0\r\nConnection: close";
+                    // A client that left does not matter.
+                    let _ = write!(stream, "HTTP/1.1 {status}\r\n{head}\r\n\r\n");
+                }
+            });
+            let offers = ask(address, &Interrupt::default());
+            over.store(true, Ordering::SeqCst);
+            drop(std::net::TcpStream::connect(address));
+            offers.unwrap()
+        })
+    }
+
+    #[test]
+    fn a_server_that_is_slow_for_everything_does_no_work_for_that() {
+        let seen = |offers: Offers| (offers.sleep, offers.spin);
+        assert_eq!(seen(offers(|_, _| Some(Duration::from_millis(25)))), (false, false));
+        assert_eq!(seen(offers(|_, _| Some(Duration::ZERO))), (false, false));
+        let slow = Duration::from_millis(30);
+        let sleeps = |word: &str, us| match word {
+            "" => Some(slow),
+            "sleep" => Some(slow + Duration::from_micros(us)),
+            _ => None,
+        };
+        assert_eq!(seen(offers(sleeps)), (true, false));
+    }
 
     #[test]
     fn the_first_thing_that_lacks_is_the_reason() {
