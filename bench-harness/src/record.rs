@@ -35,8 +35,8 @@ pub struct Record {
     /// Write the profile here instead of printing it.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Unit of the request times: s, ms or us. [default: seconds if they have a decimal point, else
-    /// microseconds]
+    /// Unit of the request times: s, ms or us. [default: seconds if all have a decimal point,
+    /// microseconds if none has]
     #[arg(long, value_enum, value_name = "UNIT")]
     pub unit: Option<Unit>,
     /// JSON field with the time of a request: a date (RFC 3339, or that of the common log format) or
@@ -89,6 +89,9 @@ struct Log {
     bad: u64,
     /// Number and fault of the first of them.
     first_bad: Option<(u64, String)>,
+    /// The first lines whose times look like seconds, and like microseconds.
+    first_s: Option<u64>,
+    first_us: Option<u64>,
 }
 
 impl Log {
@@ -120,7 +123,14 @@ fn read(mut log: impl BufRead, reader: &Reader) -> std::io::Result<Log> {
             continue;
         }
         match reader.entry(line) {
-            Ok(entry) => read.entries.push(entry),
+            Ok((entry, guessed)) => {
+                read.entries.push(entry);
+                match guessed {
+                    Some(Unit::S) => _ = read.first_s.get_or_insert(number),
+                    Some(Unit::Us) => _ = read.first_us.get_or_insert(number),
+                    Some(Unit::Ms) | None => {}
+                }
+            }
             Err(fault) => {
                 read.bad += 1;
                 read.first_bad.get_or_insert((number, fault));
@@ -140,6 +150,13 @@ fn profile(log: &Log, name: &str) -> anyhow::Result<String> {
         bail!(
             "{name} holds {} requests; {ENTRIES_MIN} are the least that make a profile{bad}",
             log.entries.len()
+        );
+    }
+    if let (Some(with), Some(without)) = (log.first_s, log.first_us) {
+        // JSON in seconds may have 0.25 and 30; as microseconds the latter would be nothing.
+        bail!(
+            "the request times in {name} look like two units, as line {with} has a decimal point and line \
+             {without} has none: say theirs by --unit"
         );
     }
     let summary = Summary::of(&log.entries)?;
@@ -209,5 +226,22 @@ mod tests {
         assert!(of("a\nb\n").contains("holds no request: 2 of 2 lines"), "{}", of("a\nb\n"));
         assert_eq!(of(""), "a.log holds no request: it is empty");
         assert!(of(&common(1, 1)).contains("holds 1 requests; 100 are the least"));
+    }
+
+    #[test]
+    fn a_log_has_one_unit() {
+        let times = ["0", "0.25", "30", "0.25"];
+        let text: String = (0..400)
+            .map(|at| format!("{{\"time\":{},\"request_time\":{}}}\n", at / 4, times[at % 4]))
+            .collect();
+        let error = profile(&read(text.as_bytes(), &reader()).unwrap(), "a.log").unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("line 2 has a decimal point and line 3 has none"), "{error}");
+        let reader = Reader { unit: Some(Unit::S), ..reader() };
+        let written = profile(&read(text.as_bytes(), &reader).unwrap(), "a.log").unwrap();
+        assert!(written.contains("[99.0, 30000000.0]"), "{written}");
+        // No time at all is of any unit.
+        let text = text.replace("30", "0");
+        profile(&read(text.as_bytes(), &self::reader()).unwrap(), "a.log").unwrap();
     }
 }

@@ -31,7 +31,7 @@ pub enum Unit {
 /// How lines are read.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    /// Unit of request times; if not given, what they look like.
+    /// Unit of request times; if not given, what each looks like.
     pub unit: Option<Unit>,
     /// JSON field with the time.
     pub time_field: String,
@@ -40,16 +40,17 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// The request in `line`.
+    /// The request in `line`, and the unit that was guessed from its time: none if it was given, or the time
+    /// is 0. A log has one unit, so two guesses of one log must not differ.
     ///
     /// # Errors
     /// What is missing, and what to do about it.
-    pub fn entry(&self, line: &str) -> Result<Entry, String> {
+    pub fn entry(&self, line: &str) -> Result<(Entry, Option<Unit>), String> {
         if line.starts_with('{') { self.json(line) } else { self.common(line) }
     }
 
     /// Common or combined log format, and whatever else has a date in brackets and a time at the end.
-    fn common(&self, line: &str) -> Result<Entry, String> {
+    fn common(&self, line: &str) -> Result<(Entry, Option<Unit>), String> {
         let date = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
         let (date, rest) = date.ok_or("no date in brackets, as the common log format has")?;
         let at_s = date_of(date)?;
@@ -65,10 +66,11 @@ impl Reader {
             );
         }
         let last = fields.last().copied().unwrap_or_default();
-        Ok(Entry { at_s, took_us: self.duration(last)? })
+        let (took_us, guessed) = self.duration(last)?;
+        Ok((Entry { at_s, took_us }, guessed))
     }
 
-    fn json(&self, line: &str) -> Result<Entry, String> {
+    fn json(&self, line: &str) -> Result<(Entry, Option<Unit>), String> {
         let value: Value = serde_json::from_str(line).map_err(|_| "no JSON object")?;
         let field = |name: &str| {
             let found = name.split('.').try_fold(&value, |value, key| value.get(key));
@@ -86,17 +88,17 @@ impl Reader {
             },
             _ => return Err(format!("`{}` is neither a date nor a number", self.time_field)),
         };
-        let took_us = match field(&self.duration_field)? {
+        let (took_us, guessed) = match field(&self.duration_field)? {
             // As it stands there: the decimal point says which unit.
             Value::Number(number) => self.duration(&number.to_string())?,
             Value::String(text) => self.duration(text)?,
             _ => return Err(format!("`{}` is no number", self.duration_field)),
         };
-        Ok(Entry { at_s, took_us })
+        Ok((Entry { at_s, took_us }, guessed))
     }
 
-    /// A request time in microseconds.
-    fn duration(&self, text: &str) -> Result<f64, String> {
+    /// A request time in microseconds, and the unit that was guessed for it.
+    fn duration(&self, text: &str) -> Result<(f64, Option<Unit>), String> {
         // Some formats quote it.
         let text = text.trim_matches('"');
         let number: f64 = text.parse().map_err(|_| format!("`{text}` is no request time"))?;
@@ -104,12 +106,14 @@ impl Reader {
             return Err(format!("`{text}` is no request time"));
         }
         let looks = if text.contains(['.', 'e']) { Unit::S } else { Unit::Us };
-        Ok(number
-            * match self.unit.unwrap_or(looks) {
-                Unit::S => 1e6,
-                Unit::Ms => 1e3,
-                Unit::Us => 1.0,
-            })
+        let us = match self.unit.unwrap_or(looks) {
+            Unit::S => 1e6,
+            Unit::Ms => 1e3,
+            Unit::Us => 1.0,
+        };
+        // 0 is the same in each.
+        let is_guessed = self.unit.is_none() && number > 0.0;
+        Ok((number * us, is_guessed.then_some(looks)))
     }
 }
 
@@ -144,7 +148,7 @@ mod tests {
         let reader =
             Reader { unit, time_field: "ts".to_owned(), duration_field: "http.took".to_owned() };
         match (reader.entry(line), expected) {
-            (Ok(seen), Ok((at_s, took_us))) => {
+            (Ok((seen, _)), Ok((at_s, took_us))) => {
                 assert!((seen.at_s - at_s).abs() < 1e-3, "{seen:?}");
                 assert!((seen.took_us - took_us).abs() < 1e-6, "{seen:?}");
             }
