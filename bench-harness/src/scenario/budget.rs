@@ -13,18 +13,21 @@ const PER_BLOCK: Duration = Duration::from_millis(500);
 /// What opening thousands of connections twice costs, about.
 const PER_HELD: Duration = Duration::from_secs(12);
 
+/// More than anybody waits for, and little enough that sums of it, and clocks plus it, do not overflow.
+const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
+
 impl Spec {
     /// How long it takes with so many contestants, nothing being void: its budget, or as long as whole
-    /// blocks take where that is longer, or their length given.
+    /// blocks take where that is longer, or their length given; 136 years at most.
     #[must_use]
     pub fn time(&self, quick: bool, contestants: usize, asked: &Asked<'_>) -> Duration {
         let contestants = u32::try_from(contestants).unwrap_or(u32::MAX).max(1);
         let budget = self.budget.map_or(Duration::ZERO, |budget| {
             Duration::from_secs_f64(if quick { budget.quick_s } else { budget.full_s })
         });
-        match &self.engine {
+        let time = match &self.engine {
             Engine::Closed(_) => budget,
-            Engine::Held(_) => PER_HELD * contestants,
+            Engine::Held(_) => PER_HELD.saturating_mul(contestants),
             Engine::Open(open) => {
                 let length = |part: &Part| part.length(asked.block);
                 let is_given = open.parts.iter().all(|part| length(part).is_some());
@@ -33,10 +36,12 @@ impl Spec {
                 }
                 let seeds = asked.seeds.or(open.seeds).map_or(1, NonZeroU32::get);
                 let length = |part| length(part).unwrap_or(BLOCK_MIN) + PER_BLOCK;
-                let least = open.parts.iter().map(length).sum::<Duration>() * contestants * seeds;
+                let once: Duration = open.parts.iter().map(length).sum();
+                let least = once.saturating_mul(contestants).saturating_mul(seeds);
                 if is_given { least } else { least.max(budget) }
             }
-        }
+        };
+        time.min(LONGEST)
     }
 }
 
@@ -73,5 +78,18 @@ mod tests {
         assert_eq!(time("tail", 10, 1).to_bits(), 63.0_f64.to_bits());
         // Shorter blocks would end before the worker goes on.
         assert_eq!(time("worker-hung", 1, 1).to_bits(), 34.0_f64.to_bits());
+    }
+
+    #[test]
+    fn what_takes_for_ever_can_be_added_up() {
+        let asked = Asked {
+            block: Some(Duration::from_secs(u32::MAX.into())),
+            seeds: NonZeroU32::new(u32::MAX),
+            ..NOTHING
+        };
+        let spec = builtin::find("uneven-work").unwrap();
+        let times = [spec.time(false, 4, &asked), spec.time(true, usize::MAX, &asked)];
+        assert_eq!(times, [LONGEST; 2]);
+        assert!(std::time::Instant::now().checked_add(times.iter().sum()).is_some());
     }
 }
