@@ -16,6 +16,9 @@ pub struct Grid {
 /// Longer names are shortened on a terminal.
 const NAME_MAX: usize = 34;
 
+/// So much of a cell is shown however narrow the terminal is.
+const CELL_MIN: usize = 12;
+
 /// What is printed where there is no figure.
 pub const NONE: &str = "–";
 
@@ -48,22 +51,26 @@ impl Grid {
     }
 
     /// Aligned columns for a terminal: names to the left, figures to the right. What does not fit
-    /// into `width` columns stands below, beside the names once more; a very long name is
-    /// shortened in its middle.
+    /// into `width` columns stands below, beside the names once more; a very long name, and a cell that
+    /// does not even fit alone, is shortened in its middle.
     #[must_use]
     pub fn aligned(&self, width: usize) -> String {
         let lines = || std::iter::once(&self.head).chain(&self.rows);
         let name = |row: &[String]| short(&row[0], NAME_MAX);
         let names = lines().map(|row| name(row).chars().count()).max().unwrap_or_default();
-        let widest = |column: usize| lines().map(|row| row[column].chars().count()).max();
+        let room = width.saturating_sub(2 + names);
+        let cell = |row: &[String], column: usize| {
+            short(&row[column], room.saturating_sub(2).max(CELL_MIN))
+        };
+        let widest = |column: usize| lines().map(|row| cell(row, column).chars().count()).max();
         let widths: Vec<usize> =
             (0..self.head.len()).map(|column| widest(column).unwrap_or_default()).collect();
         let mut text = String::new();
-        for columns in fitting(&widths[1..], width.saturating_sub(2 + names)) {
+        for columns in fitting(&widths[1..], room) {
             for row in lines() {
                 let mut line = format!("  {:<names$}", name(row));
                 for column in columns.clone() {
-                    line.push_str(&format!("  {:>1$}", row[1 + column], widths[1 + column]));
+                    line.push_str(&format!("  {:>1$}", cell(row, 1 + column), widths[1 + column]));
                 }
                 text.push_str(line.trim_end());
                 text.push('\n');
@@ -148,6 +155,17 @@ mod tests {
             text.lines().step_by(2).map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(heads, [vec!["who", "one", "two"], vec!["who", "three"]]);
         assert_eq!(fitting(&[5, 50, 5], 20), [0..1, 1..2, 2..3]);
+    }
+
+    #[test]
+    fn what_does_not_even_fit_alone_is_shortened() {
+        // Longer than any width of a format, too.
+        let long = "x".repeat(70_000);
+        let rows = vec![vec!["a".to_owned(), long.clone(), "1".to_owned()]];
+        let text = Grid::of("t", &["who", &long, "one"], rows).aligned(48);
+        assert_eq!(text.lines().count(), 4, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 48), "{text}");
+        assert!(text.contains("xx…xx"), "{text}");
     }
 
     #[test]
