@@ -14,6 +14,9 @@ use super::recorded;
 /// More arrivals per second than this are not drawn: five times what one load process can send.
 pub const RATE_MAX: f64 = 100_000.0;
 
+/// More arrivals than this are not drawn: about 200 bytes each, by the time they are answered, make 2 GB.
+pub const ARRIVALS_MAX: f64 = 1e7;
+
 /// How requests come, whatever their rate.
 ///
 /// In a scenario file: `arrivals = "poisson"`, `"constant"`, `{ bursts = 50 }` or
@@ -46,7 +49,8 @@ impl Arrivals {
     /// may go on beyond.
     ///
     /// # Errors
-    /// `per_second` is not positive, or more than [`RATE_MAX`]; or the record cannot be read.
+    /// `per_second` is not positive, more than [`RATE_MAX`], or makes more than [`ARRIVALS_MAX`] in all; or the
+    /// record cannot be read.
     pub(super) fn draw(
         &self,
         per_second: f64,
@@ -63,6 +67,12 @@ impl Arrivals {
         ensure!(
             per_second <= RATE_MAX,
             "more than {RATE_MAX} arrivals per second cannot be sent; give a lower rate or more work each"
+        );
+        let expected = per_second * length.as_secs_f64();
+        ensure!(
+            expected <= ARRIVALS_MAX,
+            "{expected:.0} arrivals are more than fit into memory, {ARRIVALS_MAX} at most; give a lower rate or \
+             a shorter length"
         );
         let at_once = if let Self::Bursts(size) = self { size.get() } else { 1 };
         let mean_gap = f64::from(at_once) / per_second;
@@ -187,5 +197,19 @@ mod tests {
         let file = read(r#"{"recorded":"a.csv"}"#).within(Path::new("b"));
         assert_eq!(file, Arrivals::Recorded("b/a.csv".into()));
         assert!(serde_json::from_str::<Arrivals>(r#"{"bursts":0}"#).is_err());
+    }
+
+    #[test]
+    fn more_arrivals_than_fit_into_memory_are_not_drawn() {
+        let draw = |seconds| {
+            let mut random = SmallRng::seed_from_u64(1);
+            Arrivals::Constant.draw(RATE_MAX, Duration::from_secs(seconds), &mut random)
+        };
+        let error = draw(101).unwrap_err().to_string();
+        assert!(
+            error.starts_with("10100000 arrivals are more than fit into memory, 10000000"),
+            "{error}"
+        );
+        assert!(draw(1).is_ok());
     }
 }
