@@ -121,9 +121,10 @@ fn missing(done: u32, steps: u32) -> Option<String> {
     (done < steps).then(|| format!("only {done} of {steps} steps were confirmed in time"))
 }
 
-/// Steps of so many cycles: each takes all slots but one away and gives them back.
+/// Steps of so many cycles: each takes all slots but one away and gives them back. More than can be counted
+/// are more than can be taken.
 fn steps_of(workers: u32, cycles: u32) -> u32 {
-    2 * workers.saturating_sub(1) * cycles
+    workers.saturating_sub(1).saturating_mul(2).saturating_mul(cycles)
 }
 
 /// The `index`-th step: the signal, and the slots there are to be then.
@@ -149,6 +150,7 @@ mod tests {
         let signals: Vec<Signal> = (0..6).map(|index| step(index, 4).0).collect();
         assert_eq!(signals, [down, down, down, up, up, up]);
         assert_eq!(steps_of(8, 50), 700);
+        assert_eq!(steps_of(2, 1 << 31), u32::MAX);
     }
 
     #[test]
