@@ -10,7 +10,7 @@
 pub mod line;
 pub mod summary;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,8 @@ use clap::Args;
 
 use crate::profile::file;
 use crate::report::outputs::print;
+use crate::report::saved;
+use crate::serve::Usage;
 use line::{Reader, Unit};
 use summary::Summary;
 
@@ -32,7 +34,7 @@ pub struct Record {
     /// JSON object per line; `-` is standard input.
     #[arg(value_name = "ACCESS.LOG")]
     pub log: PathBuf,
-    /// Write the profile here instead of printing it.
+    /// Write the profile here instead of printing it; not onto the log.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Unit of the request times: s, ms or us. [default: seconds if all have a decimal point,
@@ -54,6 +56,12 @@ pub struct Record {
 /// The log cannot be read, or holds too few requests; the profile cannot be written.
 pub fn run(arguments: &Record) -> anyhow::Result<()> {
     let name = arguments.log.display().to_string();
+    if let Some(path) = &arguments.output
+        && is_one(&arguments.log, path)
+    {
+        let text = format!("--output would overwrite {name}, the log: name another file");
+        return Err(Usage(text).into());
+    }
     let reader = Reader {
         unit: arguments.unit,
         time_field: arguments.time_field.clone(),
@@ -68,10 +76,7 @@ pub fn run(arguments: &Record) -> anyhow::Result<()> {
     let read = read.with_context(|| format!("cannot read {name}"))?;
     let text = profile(&read, &name)?;
     match &arguments.output {
-        Some(path) => {
-            std::fs::write(path, text)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        Some(path) => saved::write(path, &text)?,
         None => print(&text)?,
     }
     let mut stderr = std::io::stderr().lock();
@@ -79,6 +84,18 @@ pub fn run(arguments: &Record) -> anyhow::Result<()> {
         let _ = writeln!(stderr, "forkherd-bench: {bad}");
     }
     Ok(())
+}
+
+/// Whether `log`, or what standard input comes from, and `output` are one file, whatever it is called.
+fn is_one(log: &Path, output: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let log = if log == Path::new("-") { Path::new("/dev/stdin") } else { log };
+    // What cannot be looked at is told where it is read or written; a terminal may be both.
+    let file = |path: &Path| path.metadata().ok().filter(Metadata::is_file);
+    match (file(log), file(output)) {
+        (Some(log), Some(output)) => (log.dev(), log.ino()) == (output.dev(), output.ino()),
+        _ => false,
+    }
 }
 
 /// What a log held.

@@ -68,6 +68,22 @@ fn wrong_usage_is_one_line_that_says_what_is_wanted() {
 }
 
 #[test]
+fn a_log_is_not_overwritten_by_its_profile() {
+    let directory = tempfile::tempdir().unwrap();
+    let (log, link) = (directory.path().join("access.log"), directory.path().join("a link"));
+    let line = r#"{"time":1,"request_time":0.5}"#.to_owned() + "\n";
+    fs::write(&log, line.repeat(200)).unwrap();
+    std::os::unix::fs::symlink(&log, &link).unwrap();
+    let before = fs::read(&log).unwrap();
+    for output in [&log, &link] {
+        let output = run(&["record", log.to_str().unwrap(), "-o", output.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains("would overwrite"), "{}", said(&output));
+        assert!(fs::read(&log).unwrap() == before, "the log is gone");
+    }
+}
+
+#[test]
 fn the_profiles_that_ship_are_sound_and_span_the_goals() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles");
     let mut goals = Vec::new();
