@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::category::{Category, Tally};
 use super::driver::DEADLINE;
 use super::player::Score;
-use super::protocol::{Answers, Arrival, Beside, Connections, Handler, Kept, Pace, Target, Trace};
+use super::protocol::{
+    Answers, Arrival, Beside, Connections, Handler, Kept, Pace, Record, Target, Trace,
+};
 use crate::measure::generator::Lags;
 use crate::measure::latency::{Latency, to_f64};
 use crate::trace::{Shape, Work};
@@ -96,10 +98,11 @@ impl Asked {
     }
 
     fn text(&self, trace: &Trace) -> String {
-        let served = || trace.records.iter().filter(|one| one.category == Category::Served);
-        let latency = Latency::of(served().map(|one| one.latency_us * 1_000));
+        // As `compare` counts them: who was given up as late waited so long at least.
+        let latency = Latency::of(trace.records.iter().filter_map(Record::latency_ns));
+        let requests = trace.requests();
         let seconds = to_f64(trace.wall_us) / 1e6;
-        let per_second = to_f64(latency.samples) / seconds.max(1e-6);
+        let per_second = to_f64(requests.of(Category::Served)) / seconds.max(1e-6);
         let connections = if self.keep_alive { "kept connections" } else { "a connection each" };
         let ms = |us: Option<f64>| us.map_or("–".to_owned(), |us| format!("{:.3} ms", us / 1e3));
         let mut text = match self.rate {
@@ -111,20 +114,24 @@ impl Asked {
                 self.seed
             ),
         };
+        let late = match requests.of(Category::Late) {
+            0 => "",
+            _ => "; late ones as long as they were waited for",
+        };
         let mut line = |words: String| {
             // Writing to a string does not fail.
             let _ = writeln!(text, "  {words}");
         };
         line(format!("{per_second:.0} requests/s served"));
         line(format!(
-            "latency: p50 {}, p99 {}, p99.9 {}; mean {}, standard deviation {}",
+            "latency: p50 {}, p99 {}, p99.9 {}; mean {}, standard deviation {}{late}",
             ms(latency.p50_us),
             ms(latency.p99_us),
             ms(latency.p999_us),
             ms(latency.mean_us),
             ms(latency.deviation_us)
         ));
-        line(format!("requests: {}", words(&trace.requests())));
+        line(format!("requests: {}", words(&requests)));
         line(format!("connections: {} made; {}", trace.made, words(&trace.connections)));
         let mut lags = Lags::default();
         lags.add(trace);
@@ -151,7 +158,6 @@ fn words(tally: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::protocol::Record;
 
     fn asked(rate: Option<f64>) -> Asked {
         Asked {
@@ -174,9 +180,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_came_of_it_is_labelled_as_what_it_is() {
-        let record = |latency_us| Record {
+    fn record(latency_us: u64) -> Record {
+        Record {
             lag_us: 3,
             unseen_us: 0,
             latency_us,
@@ -185,7 +190,24 @@ mod tests {
             taken_us: None,
             after_ns: None,
             category: Category::Served,
-        };
+        }
+    }
+
+    #[test]
+    fn who_is_never_answered_is_in_the_latency_and_not_in_what_was_served() {
+        let late = Record { category: Category::Late, ..record(10_000_000) };
+        let reset = Record { category: Category::Reset, ..record(1) };
+        let records = (0..60).map(|_| record(1_000)).chain([late; 40]).chain([reset; 9]).collect();
+        let trace = Trace { records, wall_us: 2_000_000, ..Trace::default() };
+        let text = asked(Some(50.0)).text(&trace);
+        assert!(text.contains("  30 requests/s served\n"), "{text}");
+        assert!(text.contains("latency: p50 1.000 ms") && text.contains("mean 400"), "{text}");
+        assert!(text.contains("requests: 60 served, 9 reset, 40 late\n"), "{text}");
+        assert!(text.contains("late ones as long as they were waited for"), "{text}");
+    }
+
+    #[test]
+    fn what_came_of_it_is_labelled_as_what_it_is() {
         let records = (0..100).map(|index| record(1_000 + index % 2)).collect();
         let mut trace = Trace { records, wall_us: 2_000_000, made: 4, ..Trace::default() };
         (0..4).for_each(|_| trace.connections.count(Category::Served));
