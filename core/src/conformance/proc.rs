@@ -113,6 +113,18 @@ pub(super) fn parent(pid: u32) -> Option<u32> {
     (!matches!(state, 'Z' | 'X')).then_some(parent)
 }
 
+/// The signals that each thread of a process blocks: bit n − 1 is signal n.
+pub(super) fn blocked_signals(pid: u32) -> io::Result<Vec<u64>> {
+    let mut masks = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let status = fs::read_to_string(thread?.path().join("status"))?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+        let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+        masks.push(mask.ok_or(io::ErrorKind::InvalidData)?);
+    }
+    Ok(masks)
+}
+
 /// Whether a process waits for something. A worker that serves nobody does so in its wait for
 /// connections only.
 pub(super) fn is_asleep(pid: u32) -> bool {

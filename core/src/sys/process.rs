@@ -150,6 +150,11 @@ extern "C" fn pass_on(signal: libc::c_int) {
 /// that signals the whole control group (systemd does) must not cut off requests that the supervisor is
 /// about to drain. A handler that does nothing, rather than "ignore", because programs that a worker
 /// starts would inherit the latter.
+///
+/// Before it starts threads: they inherit that SIGTTIN and SIGTTOU are *blocked*. A worker is in the background of
+/// its terminal. Where that may not write (`stty tostop`), a line of its log is answered by SIGTTOU, and after a
+/// handler that does nothing the write begins anew, for ever. With the signal blocked it passes, and a read fails
+/// with `EIO`. Programs that `std::process::Command` starts have nothing blocked.
 pub(crate) fn leave_signals_to_supervisor() -> io::Result<()> {
     let nothing =
         SigAction::new(SigHandler::Handler(do_nothing), SaFlags::SA_RESTART, SigSet::empty());
@@ -163,6 +168,8 @@ pub(crate) fn leave_signals_to_supervisor() -> io::Result<()> {
             unsafe { sigaction(signal, &old) }?;
         }
     }
+    let terminal: SigSet = [Signal::SIGTTIN, Signal::SIGTTOU].into_iter().collect();
+    terminal.thread_block()?;
     Ok(())
 }
 
