@@ -191,7 +191,9 @@ impl Service {
     /// SIGHUP makes a rolling restart: slot by slot, each old worker leaves when its successor is ready.
     /// SIGTTIN asks for one worker more, SIGTTOU for one less, within 1 and
     /// [`max_workers`](Self::max_workers); wait for [`Notice::Scaled`] between two, because signals do not
-    /// queue. Sent to a worker, these have no effect: the supervisor decides who leaves.
+    /// queue. Sent to a worker, these have no effect: the supervisor decides who leaves. In a worker
+    /// that was started again `main` sees none of them: they are blocked until `run`, which unblocks the
+    /// first three.
     ///
     /// # Errors
     /// [`Error`]. Before the first worker is started, everything that can be checked is checked; after an

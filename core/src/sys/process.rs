@@ -14,8 +14,13 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::{Pid, getppid};
 
-/// Arranges what the child does between `fork` and `exec`: it unblocks all signals, dies with this
-/// process, and keeps exactly 0, 1, 2 and `keep` over the `exec`.
+/// What the supervisor acts upon. A worker may get it, too, and has to let it pass.
+const FOR_SUPERVISOR: [Signal; 5] =
+    [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGTTIN, Signal::SIGTTOU];
+
+/// Arranges what the child does between `fork` and `exec`: it blocks the supervisor's signals until
+/// [`leave_signals_to_supervisor`] and unblocks all others, dies with this process, and keeps exactly 0, 1, 2
+/// and `keep` over the `exec`.
 ///
 /// Supervisor · before each spawn, on the thread that stays alive: the death signal follows the thread
 /// that forked.
@@ -28,8 +33,9 @@ pub(crate) fn on_start(command: &mut Command, keep: Vec<RawFd>) {
 }
 
 fn before_exec(supervisor: Pid, keep: &[RawFd]) -> io::Result<()> {
-    // A blocked signal stays blocked over `exec`; the supervisor blocks what its signalfd reads.
-    SigSet::empty().thread_set_mask()?;
+    // A blocked signal stays blocked over `exec`, and a handler does not stay: what came before the worker has
+    // its own would end or stop it. The supervisor blocks SIGCHLD, too, which is the worker's own.
+    SigSet::from_iter(FOR_SUPERVISOR).thread_set_mask()?;
     set_pdeathsig(Signal::SIGKILL)?;
     // If the supervisor died before the line above took effect, no signal will ever come.
     if getppid() != supervisor {
@@ -158,9 +164,7 @@ extern "C" fn pass_on(signal: libc::c_int) {
 pub(crate) fn leave_signals_to_supervisor() -> io::Result<()> {
     let nothing =
         SigAction::new(SigHandler::Handler(do_nothing), SaFlags::SA_RESTART, SigSet::empty());
-    for signal in
-        [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGTTIN, Signal::SIGTTOU]
-    {
+    for signal in FOR_SUPERVISOR {
         // SAFETY: the handler touches nothing, so it is safe in signal context.
         let old = unsafe { sigaction(signal, &nothing) }?;
         if !matches!(old.handler(), SigHandler::SigDfl) {
@@ -168,8 +172,11 @@ pub(crate) fn leave_signals_to_supervisor() -> io::Result<()> {
             unsafe { sigaction(signal, &old) }?;
         }
     }
-    let terminal: SigSet = [Signal::SIGTTIN, Signal::SIGTTOU].into_iter().collect();
-    terminal.thread_block()?;
+    let terminal = [Signal::SIGTTIN, Signal::SIGTTOU];
+    SigSet::from_iter(terminal).thread_block()?;
+    // Blocked since before the `exec`. What has come since passes here.
+    SigSet::from_iter(FOR_SUPERVISOR.into_iter().filter(|signal| !terminal.contains(signal)))
+        .thread_unblock()?;
     Ok(())
 }
 

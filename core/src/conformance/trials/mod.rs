@@ -111,6 +111,7 @@ pub(super) fn all() -> Vec<Case> {
         on_each("a_second_sigterm_ends_at_once", ending::twice),
         on_each("ctrl_c_lets_requests_finish", ending::ctrl_c),
         on_each("a_worker_may_write_to_a_terminal_that_stops_others", signals::terminal),
+        on_each("signals_to_workers_that_boot_are_left_to_the_supervisor", signals::booting),
         on_each("no_worker_outlives_its_supervisor", ending::orphans),
         on_each("no_forked_worker_outlives_its_supervisor", ending::forked_orphans),
         Case {

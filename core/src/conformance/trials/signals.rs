@@ -1,7 +1,12 @@
 //! Signals that reach workers, though they are the supervisor's.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
+use crate::conformance::client::visit;
+use crate::conformance::herd::Seat;
+use crate::conformance::journal::Said;
 use crate::conformance::proc;
 use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict};
@@ -20,6 +25,33 @@ pub(super) fn terminal(stage: &Stage) -> Outcome {
                 ));
             }
         }
+        herd.finish()?;
+    }
+    Ok(Verdict::Passed)
+}
+
+/// Who manages services signals all processes at once, those too that have not reached `Service::run` yet.
+pub(super) fn booting(stage: &Stage) -> Outcome {
+    const WORKERS: u32 = 2;
+    for signal in [Signal::TTIN, Signal::HUP, Signal::TERM] {
+        let boot_delay = Duration::from_millis(300);
+        let mut herd = stage.start(&Spec { boot_delay, workers: WORKERS, ..stage.spec() })?;
+        let seats = herd.journal().wait("its workers boot", 0, |said| {
+            let started = |said: &Said| match *said {
+                Said::Started { worker, pid } => Some(Seat { worker, pid }),
+                _ => None,
+            };
+            let seats: Vec<_> = said.iter().filter_map(started).collect();
+            (seats.len() == WORKERS as usize).then_some(seats)
+        })?;
+        for &seat in &seats {
+            herd.signal_worker(seat, signal)?;
+        }
+        let serve = herd.wait_full(WORKERS).map_err(|error| format!("{signal:?}: {error}"))?;
+        if serve != seats {
+            return Err(format!("{signal:?} to {seats:?}, and {serve:?} serve"));
+        }
+        visit(herd.address()?).map_err(|lost| format!("{signal:?}: {lost}"))?;
         herd.finish()?;
     }
     Ok(Verdict::Passed)
