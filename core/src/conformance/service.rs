@@ -125,6 +125,9 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
         if let Some(files) = spec.supervisor_files.or(spec.files.map(needed)) {
             limit_files(files)?;
         }
+        if let Some(bytes) = spec.file_size {
+            limit(Resource::Fsize, bytes)?;
+        }
     }
     let strategy = match (spec.credits, subject.queue) {
         (
@@ -163,8 +166,12 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
 }
 
 fn limit_files(files: u64) -> Result<(), String> {
-    let limit = Rlimit { current: Some(files), maximum: Some(files) };
-    setrlimit(Resource::Nofile, limit).map_err(|e| format!("setrlimit: {e}"))
+    limit(Resource::Nofile, files)
+}
+
+fn limit(resource: Resource, most: u64) -> Result<(), String> {
+    let limit = Rlimit { current: Some(most), maximum: Some(most) };
+    setrlimit(resource, limit).map_err(|e| format!("setrlimit: {e}"))
 }
 
 /// What a client may ask for.

@@ -31,6 +31,8 @@ pub(super) struct Spec {
     pub(super) files: Option<u64>,
     /// The supervisor's, if it is to be another.
     pub(super) supervisor_files: Option<u64>,
+    /// The limit of the size of files, in bytes, of the supervisor and all its workers.
+    pub(super) file_size: Option<u64>,
     /// Whom the service runs as.
     pub(super) user: Option<u32>,
 }
@@ -50,6 +52,7 @@ impl Spec {
             boot_exit: None,
             files: None,
             supervisor_files: None,
+            file_size: None,
             user: None,
         }
     }
@@ -79,6 +82,9 @@ impl fmt::Display for Spec {
         }
         if let Some(files) = self.supervisor_files {
             write!(f, ";supervisor_files={files}")?;
+        }
+        if let Some(bytes) = self.file_size {
+            write!(f, ";file_size={bytes}")?;
         }
         if let Some(user) = self.user {
             write!(f, ";user={user}")?;
@@ -113,6 +119,7 @@ impl FromStr for Spec {
                 "supervisor_files" => {
                     spec.supervisor_files = Some(value.parse().map_err(|_| wrong())?);
                 }
+                "file_size" => spec.file_size = Some(value.parse().map_err(|_| wrong())?),
                 "user" => spec.user = Some(value.parse().map_err(|_| wrong())?),
                 "files" => spec.files = Some(value.parse().map_err(|_| wrong())?),
                 _ => return Err(wrong()),
@@ -140,6 +147,7 @@ mod tests {
             boot_exit: Some(3),
             files: Some(64),
             supervisor_files: Some(80),
+            file_size: Some(4_096),
             user: Some(65_534),
             ..Spec::new(RuntimeKind::Blocking)
         };

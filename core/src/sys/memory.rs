@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::process::{Resource, getrlimit};
 
 const PAGE: usize = 4096;
 /// Words in a page.
@@ -79,9 +80,24 @@ impl ReadOnlyPage {
 }
 
 fn sized_memfd(name: &str) -> io::Result<OwnedFd> {
+    refuse_file_size(getrlimit(Resource::Fsize).current)?;
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     ftruncate(&fd, PAGE as u64)?;
     Ok(fd)
+}
+
+/// Beyond the limit ftruncate(2) ends the process by SIGXFSZ, without a word.
+fn refuse_file_size(limit: Option<u64>) -> io::Result<()> {
+    match limit.filter(|&limit| limit < PAGE as u64) {
+        Some(limit) => Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!(
+                "a page shared with a worker has {PAGE} bytes, and files may have {limit}: raise the limit \
+                 (ulimit -f, LimitFSIZE)"
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn refuse_short(fd: impl AsFd) -> io::Result<()> {

@@ -139,6 +139,26 @@ pub(super) fn refused(stage: &Stage) -> Outcome {
     Ok(Verdict::Passed)
 }
 
+/// Files may not even have the size of a board's page, and that is said. With just that size it serves.
+pub(super) fn file_size(stage: &Stage) -> Outcome {
+    const PAGE: u64 = 4_096;
+    let mut herd = stage.start(&Spec { file_size: Some(PAGE - 1), ..stage.spec() })?;
+    for part in ["cannot start a worker", "gives up", "files may have 4095"] {
+        herd.journal().expect(part);
+    }
+    let status = herd.wait_end("its workers have no board")?;
+    if status.code() != Some(1) {
+        return Err(format!("it ended with {status}"));
+    }
+    herd.journal().wait_log("files may have 4095")?;
+    herd.wait_nothing_left()?;
+
+    let mut herd = stage.serving(&Spec { file_size: Some(PAGE), ..stage.spec() })?;
+    visit(herd.address()?).map_err(|lost| lost.to_string())?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
 /// Descriptors under way are counted against the user's limit, too (`ETOOMANYREFS`), unless it has
 /// privileges.
 pub(super) fn under_way(stage: &Stage) -> Outcome {

@@ -135,6 +135,7 @@ pub(super) fn all() -> Vec<Case> {
             run: exhausted::starved_loop,
         },
         on_one_lane("too_few_descriptors_are_refused_before_anything_starts", exhausted::refused),
+        on_one_lane("a_limit_of_file_sizes_ends_nobody_without_a_word", exhausted::file_size),
         Case {
             name: "nobody_is_dropped_when_no_descriptor_can_be_sent",
             runs: Runs::InChannels,
