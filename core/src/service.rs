@@ -109,7 +109,8 @@ impl Service {
     }
 
     /// Longest a worker may take to finish what it serves when it has to leave; [`DRAIN_TIMEOUT`] if
-    /// not set.
+    /// not set. A time in which the supervisor itself was stopped counts as 2 s at most; so it does for
+    /// [`start_timeout`](Self::start_timeout).
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
         self.drain_timeout = timeout;

@@ -141,7 +141,7 @@ fn try_run(subject: &Subject, text: &str) -> Result<ExitCode, Trouble> {
     let mut service = Service::new("conformance")
         .workers(spec.workers)
         .detect_stopped(spec.detect_stopped)
-        .drain_timeout(LONGER)
+        .drain_timeout(spec.drain_ms.map_or(LONGER, Duration::from_millis))
         .start(if spec.fork { Start::Fork } else { Start::Again })
         .observe(|notice| {
             if let Some(said) = Said::of(notice) {

@@ -21,6 +21,8 @@ pub(super) struct Spec {
     pub(super) fork: bool,
     /// When a worker counts as hung, in milliseconds.
     pub(super) hung_ms: Option<u64>,
+    /// How long workers may take to leave, in milliseconds.
+    pub(super) drain_ms: Option<u64>,
     /// For strategies with channels of a given length.
     pub(super) credits: Option<u32>,
     /// How long a worker takes before it reaches `run`.
@@ -47,6 +49,7 @@ impl Spec {
             detect_stopped: true,
             fork: false,
             hung_ms: None,
+            drain_ms: None,
             credits: None,
             boot_delay: Duration::ZERO,
             boot_exit: None,
@@ -80,6 +83,9 @@ impl fmt::Display for Spec {
         if let Some(hung_ms) = self.hung_ms {
             write!(f, ";hung_ms={hung_ms}")?;
         }
+        if let Some(drain_ms) = self.drain_ms {
+            write!(f, ";drain_ms={drain_ms}")?;
+        }
         if let Some(files) = self.supervisor_files {
             write!(f, ";supervisor_files={files}")?;
         }
@@ -107,6 +113,7 @@ impl FromStr for Spec {
             match key {
                 "runtime" => spec.runtime = value.parse().map_err(|_| wrong())?,
                 "hung_ms" => spec.hung_ms = Some(value.parse().map_err(|_| wrong())?),
+                "drain_ms" => spec.drain_ms = Some(value.parse().map_err(|_| wrong())?),
                 "fork" => spec.fork = value.parse().map_err(|_| wrong())?,
                 "workers" => spec.workers = value.parse().map_err(|_| wrong())?,
                 "listen" => spec.listeners.push(value.parse().map_err(|_| wrong())?),
@@ -142,6 +149,7 @@ mod tests {
             detect_stopped: false,
             fork: true,
             hung_ms: Some(250),
+            drain_ms: Some(5_000),
             credits: Some(8),
             boot_delay: Duration::from_millis(500),
             boot_exit: Some(3),

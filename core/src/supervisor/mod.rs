@@ -19,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use rustix::time::Timespec;
 
+use self::clock::Clock;
 pub use self::process::ExitStatus;
 use self::process::{Change, Kit, Process, Spawner};
 use self::pulse::{Pulse, Rule};
@@ -36,6 +37,7 @@ use crate::strategy::{Needs, Plan, Setup, Strategy};
 use crate::worker::{QUITS, READY};
 
 pub(crate) mod backoff;
+mod clock;
 mod process;
 mod pulse;
 pub(crate) mod state;
@@ -81,6 +83,8 @@ pub(crate) fn run(job: Job<'_>) -> Result<(), Error> {
 struct Supervisor<'a> {
     job: Job<'a>,
     state: State,
+    /// What its deadlines, and that of the ending, go by.
+    clock: Clock,
     pool: Pool,
     spawner: Spawner,
     epoll: OwnedFd,
@@ -178,6 +182,7 @@ impl<'a> Supervisor<'a> {
         let spawner = Spawner::new(job.service, &pool.names(), job.plan.slots, heartbeat)?;
         Ok(Self {
             state: State::new(job.settings.clone()),
+            clock: Clock::new(Instant::now()),
             job,
             pool,
             spawner,
@@ -212,7 +217,8 @@ impl<'a> Supervisor<'a> {
         self.look_after();
         self.pulse_at =
             self.job.hung_after.and_then(|after| Instant::now().checked_add(Rule::period(after)));
-        let first = self.state.start(Instant::now());
+        self.clock.turn(Instant::now(), false);
+        let first = self.state.start(self.clock.now());
         self.perform(first);
         while self.outcome.is_none() {
             self.settle();
@@ -230,6 +236,7 @@ impl<'a> Supervisor<'a> {
                 Err(Errno::INTR) => Vec::new(),
                 Err(error) => return Err(failed(error.into())),
             };
+            self.clock.turn(Instant::now(), self.deadline().is_some());
             self.handle(&tokens);
             let ready: Vec<SourceId> = tokens
                 .iter()
@@ -252,7 +259,7 @@ impl<'a> Supervisor<'a> {
             self.finish_ending();
             // As long as more may have been said than one wait tells, no clock is believed: a `Ready` that
             // waits to be read must not become a start that took too long.
-            let now = Instant::now();
+            let now = self.clock.now();
             if tokens.len() < EVENTS
                 && self.state.deadline().is_some_and(|deadline| deadline <= now)
             {
@@ -269,19 +276,19 @@ impl<'a> Supervisor<'a> {
     }
 
     fn timeout(&self) -> Option<Timespec> {
+        let wake = self.deadline().map(|deadline| self.clock.wake(deadline));
+        let next = [wake, self.dispatch_paused_until, self.upkeep_at, self.pulse_at]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+    }
+
+    /// By its own clock.
+    fn deadline(&self) -> Option<Instant> {
         let drain_timeout = self.job.settings.drain_timeout;
         let ending = self.ending_since.and_then(|since| since.checked_add(drain_timeout));
-        let next = [
-            self.state.deadline(),
-            self.dispatch_paused_until,
-            self.upkeep_at,
-            self.pulse_at,
-            ending,
-        ]
-        .into_iter()
-        .flatten()
-        .min()?;
-        Timespec::try_from(next.saturating_duration_since(Instant::now())).ok()
+        self.state.deadline().into_iter().chain(ending).min()
     }
 
     /// What workers said before what clocks and signals say, and exits last: a worker's last words count.
@@ -389,7 +396,7 @@ impl<'a> Supervisor<'a> {
         match self.job.strategy.dispatcher() {
             Some(dispatcher) if self.ending_since.is_none() && !self.state.is_stopping() => {
                 dispatcher.close();
-                self.ending_since = Some(Instant::now());
+                self.ending_since = Some(self.clock.now());
             }
             _ => {
                 if self.ending_since.take().is_some() {
@@ -415,7 +422,8 @@ impl<'a> Supervisor<'a> {
     fn finish_ending(&mut self) {
         let Some(since) = self.ending_since else { return };
         let done = self.job.strategy.dispatcher().is_none_or(|dispatcher| dispatcher.is_done());
-        if done || since.elapsed() >= self.job.settings.drain_timeout {
+        let passed = self.clock.now().saturating_duration_since(since);
+        if done || passed >= self.job.settings.drain_timeout {
             self.ending_since = None;
             // As of when it was asked for: all of the ending has one deadline.
             let actions = self.state.on(Event::Stop, since);
@@ -532,7 +540,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn decide(&mut self, event: Event) {
-        let actions = self.state.on(event, Instant::now());
+        let actions = self.state.on(event, self.clock.now());
         self.perform(actions);
     }
 
@@ -555,7 +563,7 @@ impl<'a> Supervisor<'a> {
                             Event::SpawnFailed(worker)
                         }
                     };
-                    actions.extend(self.state.on(event, Instant::now()));
+                    actions.extend(self.state.on(event, self.clock.now()));
                 }
                 Action::Admit(worker) => self.admit(worker),
                 Action::Retire(worker) => self.retire(worker),

@@ -36,6 +36,31 @@ pub(super) fn drain(stage: &Stage) -> Outcome {
     Ok(Verdict::Passed)
 }
 
+/// After SIGTERM the supervisor is stopped until the time for draining is over.
+pub(super) fn stood_still(stage: &Stage) -> Outcome {
+    const CLIENTS: usize = 8;
+    const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+    const STOPPED: Duration = Duration::from_secs(7);
+
+    let drain_ms = u64::try_from(DRAIN_TIMEOUT.as_millis()).ok();
+    let mut herd = stage.serving(&Spec { drain_ms, ..stage.spec() })?;
+    let address = herd.address()?;
+    let mut clients = crowd(address, CLIENTS, "hold")?;
+    poll_until("all have arrived", || Ok((proc::arrived(address)? == CLIENTS).then_some(())))?;
+    herd.signal(Signal::TERM)?;
+    herd.journal().wait_log("stopping")?;
+    herd.signal(Signal::STOP)?;
+    let since = Instant::now();
+    poll_until("the deadline has passed", || Ok((since.elapsed() >= STOPPED).then_some(())))?;
+    herd.signal(Signal::CONT)?;
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.ask("go on").map_err(|lost| format!("client {n}: {lost}"))?;
+    }
+    all_answered(clients)?;
+    herd.wait_finished()?;
+    Ok(Verdict::Passed)
+}
+
 /// Connections that are kept alive and idle do not hold up whoever has to leave: first one worker after
 /// the other (SIGHUP), then all (SIGTERM).
 pub(super) fn idle_connections(stage: &Stage) -> Outcome {

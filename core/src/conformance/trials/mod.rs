@@ -108,6 +108,11 @@ pub(super) fn all() -> Vec<Case> {
             run: hung::kept_connections,
         },
         on_one_lane("sigterm_answers_everybody_who_is_there", ending::drain),
+        Case {
+            name: "a_supervisor_that_stood_still_gives_workers_their_time",
+            runs: Runs::OneAtATime,
+            run: ending::stood_still,
+        },
         on_each("a_second_sigterm_ends_at_once", ending::twice),
         on_each("ctrl_c_lets_requests_finish", ending::ctrl_c),
         on_each("a_worker_may_write_to_a_terminal_that_stops_others", signals::terminal),
