@@ -368,16 +368,20 @@ fn uninterrupted(
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        uninterrupted(&mut self.stream, |_| None, |stream| stream.write(bytes))
+        uninterrupted(&mut self.stream, write_timeout, |stream| stream.write(bytes))
     }
 
     fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        uninterrupted(&mut self.stream, |_| None, |stream| stream.write_vectored(buffers))
+        uninterrupted(&mut self.stream, write_timeout, |stream| stream.write_vectored(buffers))
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn write_timeout(stream: &Stream) -> Option<Duration> {
+    stream.write_timeout().ok().flatten()
 }
 
 impl AsFd for Connection {
@@ -489,10 +493,10 @@ mod tests {
         assert_eq!(connection.stream().read_timeout().unwrap(), TIMEOUT);
     }
 
-    /// Each signal begins a call anew, and with it its timeout: of a worker that is poked again and again a
-    /// silent client would be rid of never.
+    /// Each signal begins a call anew, and with it its timeout: a worker that is poked again and again would
+    /// never be rid of a silent client, or of one that does not read.
     #[test]
-    fn a_read_timeout_ends_though_signals_come_all_the_time() {
+    fn a_timeout_ends_reads_and_writes_though_signals_come_all_the_time() {
         const PATIENCE: Duration = Duration::from_secs(20);
         /// Of the pokes: well within the timeout.
         const RHYTHM: Duration = Duration::from_millis(20);
@@ -502,6 +506,7 @@ mod tests {
         let _interruptible = Interruptible::new(target.into()).unwrap();
         let (ours, _silent) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        ours.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut connection = Meter::alone(None).begin(ours.into(), Peer::Unix, 0);
         let (mut control, mut supervisor) = UnixStream::pair().unwrap();
         signal_on_input(&control).unwrap();
@@ -516,9 +521,13 @@ mod tests {
                     control.read_exact(&mut [0]).unwrap();
                 }
             });
-            let error = connection.read(&mut [0; 8]).unwrap_err();
+            let read = connection.read(&mut [0; 8]).unwrap_err();
+            // More than the buffers hold, and nobody reads.
+            let write = connection.write_all(&[0; 8 << 20]).unwrap_err();
+            let vectored = connection.write_vectored(&[io::IoSlice::new(&[0; 8])]).unwrap_err();
             drop(is_over);
-            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            let ends = [read.kind(), write.kind(), vectored.kind()];
+            assert_eq!(ends, [io::ErrorKind::WouldBlock; 3]);
             assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
         });
     }

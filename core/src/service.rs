@@ -146,7 +146,9 @@ impl Service {
     }
 
     /// Longest a blocking read from a connection waits before it fails with `WouldBlock`; not set: for
-    /// ever, so that a silent client keeps a one-at-a-time worker.
+    /// ever, so that a silent client keeps a one-at-a-time worker. So does one that does not read, in a
+    /// write: that has no limit here, but a handler can set one for its connection
+    /// ([`Stream::set_write_timeout`](crate::Stream::set_write_timeout)).
     ///
     /// Corresponds to `SO_RCVTIMEO` on the listener, which what it accepts inherits: it costs no call per
     /// connection. What a Unix socket accepts inherits nothing, and is told, at one call.

@@ -77,6 +77,17 @@ impl Stream {
         }
     }
 
+    /// What was set by [`set_write_timeout`](Self::set_write_timeout).
+    ///
+    /// # Errors
+    /// That of `getsockopt(2)`.
+    pub fn write_timeout(&self) -> io::Result<Option<Duration>> {
+        match self {
+            Self::Tcp(stream) => stream.write_timeout(),
+            Self::Unix(stream) => stream.write_timeout(),
+        }
+    }
+
     /// Ends reading, writing or both, for all who hold the socket. Corresponds to `shutdown(2)`.
     ///
     /// # Errors
