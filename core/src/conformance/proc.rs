@@ -117,7 +117,8 @@ pub(super) fn parent(pid: u32) -> Option<u32> {
 pub(super) fn blocked_signals(pid: u32) -> io::Result<Vec<u64>> {
     let mut masks = Vec::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let status = fs::read_to_string(thread?.path().join("status"))?;
+        // One that has ended meanwhile blocks nothing.
+        let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
         let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
         let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
         masks.push(mask.ok_or(io::ErrorKind::InvalidData)?);

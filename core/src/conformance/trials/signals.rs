@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use crate::conformance::client::visit;
 use crate::conformance::herd::Seat;
 use crate::conformance::journal::Said;
-use crate::conformance::proc;
+use crate::conformance::proc::{self, poll_until};
 use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict};
 
@@ -18,12 +18,12 @@ pub(super) fn terminal(stage: &Stage) -> Outcome {
     for fork in [false, true] {
         let mut herd = stage.serving(&Spec { fork, ..stage.spec() })?;
         for seat in herd.wait_full(stage.spec().workers)? {
-            let blocked = proc::blocked_signals(seat.pid).map_err(|e| e.to_string())?;
-            if blocked.iter().any(|&mask| mask != wanted) {
-                return Err(format!(
-                    "forked: {fork}: {seat:?} blocks {blocked:x?}, not {wanted:x}"
-                ));
-            }
+            // A thread that begins, and whoever starts it, block everything for a moment.
+            let what = format!("forked: {fork}: all threads of {seat:?} block {wanted:x}");
+            poll_until(&what, || {
+                let blocked = proc::blocked_signals(seat.pid)?;
+                Ok(blocked.iter().all(|&mask| mask == wanted).then_some(()))
+            })?;
         }
         herd.finish()?;
     }
