@@ -132,6 +132,11 @@ pub(super) fn is_asleep(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| state == 'S')
 }
 
+/// Whether a signal has stopped a process.
+pub(super) fn is_stopped(pid: u32) -> bool {
+    state_and_parent(pid).is_some_and(|(state, _)| state == 'T')
+}
+
 fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything.

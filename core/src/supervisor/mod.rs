@@ -536,7 +536,11 @@ impl<'a> Supervisor<'a> {
         self.job.strategy.release(worker);
         self.cover_is_stale = true;
         self.poke_is_due = true;
-        self.decide(Event::Exited { worker, served: counts.taken > 0 });
+        // Another program is told to leave by a signal that may well end it.
+        let is_foreign = matches!(self.job.making, Making::Foreign(_));
+        let by_term = status == ExitStatus::Signaled(Signal::SIGTERM as i32);
+        let in_order = status.is_success() || (is_foreign && by_term);
+        self.decide(Event::Exited { worker, served: counts.taken > 0, in_order });
     }
 
     fn decide(&mut self, event: Event) {
@@ -549,6 +553,9 @@ impl<'a> Supervisor<'a> {
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Spawn(worker) => {
+                    if self.state.is_stopping() {
+                        tracing::info!("one more worker, for what is queued");
+                    }
                     let event = match self.spawn(worker) {
                         // It will never say so itself.
                         Ok(()) if matches!(self.job.making, Making::Foreign(_)) => {

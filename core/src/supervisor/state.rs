@@ -11,6 +11,7 @@
 //! ```
 //!
 //! A slot holds one worker, and for a while two: while its successor boots and then the old one drains.
+//! When the service ends nobody is replaced, but for the last who was to take what is queued.
 //!
 //! What the loop around this (`supervisor`) has to keep to:
 //! * it performs actions in order: what comes of telling about a spawn that failed goes behind what is
@@ -23,7 +24,7 @@
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use crate::{SlotId, WorkerId};
+use crate::{Leaving, SlotId, WorkerId};
 
 /// What the decisions depend on, fixed for the life of the supervisor.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub(crate) enum Event {
         worker: WorkerId,
         /// It began or finished at least one connection.
         served: bool,
+        /// It ended as one does that was told to leave, and has.
+        in_order: bool,
     },
     /// There is no process behind the last `Spawn` of this worker.
     SpawnFailed(WorkerId),
@@ -71,7 +74,7 @@ pub(crate) enum Event {
 /// Why a worker is killed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum KillReason {
-    /// It was retired and did not drain in time.
+    /// It did not drain in the time that it had, or that the whole service had to end.
     DrainTimeout,
     /// It did not become ready in time.
     StartTimeout,
@@ -137,14 +140,39 @@ pub(crate) struct State {
     rolling: Option<Rolling>,
     /// Another rolling restart was asked for; any number of wishes are one restart.
     restart_wanted: bool,
+    /// Who answers what is queued when the service ends.
+    last: Last,
 }
+
+/// The service ends, and whoever was to take what is queued is dead: others are started for that, one after
+/// the other.
+#[derive(Clone, Copy, Default, Debug)]
+struct Last {
+    /// One more is needed.
+    is_needed: bool,
+    /// So many were started.
+    started: u32,
+    /// So many of them were started since somebody took a connection.
+    in_vain: u32,
+}
+
+/// How many workers are started, one after the other, for what is queued when the service ends.
+///
+/// 64: enough for some requests in the queue that kill whoever takes them. There is a bound because more of
+/// them may come as long as there is somebody to kill.
+const MOST_LAST: u32 = 64;
 
 /// Where the service is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     New,
     Running,
-    Stopping { outcome: Outcome, asked: bool },
+    Stopping {
+        outcome: Outcome,
+        asked: bool,
+        /// Whoever is left then is killed; `None` is never.
+        ends_at: Option<Instant>,
+    },
     Finished,
 }
 
@@ -178,6 +206,7 @@ impl State {
             has_served: false,
             rolling: None,
             restart_wanted: false,
+            last: Last::default(),
         }
     }
 
@@ -199,8 +228,10 @@ impl State {
         let mut out = Vec::new();
         match event {
             Event::Ready(worker) => self.ready(worker, now, &mut out),
-            Event::Exited { worker, served } => self.exited(worker, served, now, &mut out),
-            Event::SpawnFailed(worker) => self.exited(worker, false, now, &mut out),
+            Event::Exited { worker, served, in_order } => {
+                self.exited(worker, served, in_order, now, &mut out);
+            }
+            Event::SpawnFailed(worker) => self.exited(worker, false, false, now, &mut out),
             Event::Stop => self.stop(now, &mut out),
             Event::Restart => self.restart(now, &mut out),
             Event::Scale(workers) => self.scale(workers, now, &mut out),
@@ -211,7 +242,11 @@ impl State {
 
     /// When the next `Tick` does something, if nothing else happens before.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.slots.iter().filter_map(Slot::deadline).min()
+        let ends_at = match self.phase {
+            Phase::Stopping { ends_at, .. } if self.workers().any(|w| !w.is_killed()) => ends_at,
+            _ => None,
+        };
+        self.slots.iter().filter_map(Slot::deadline).chain(ends_at).min()
     }
 
     /// How many slots are to have a worker.
@@ -219,7 +254,7 @@ impl State {
         self.wanted
     }
 
-    /// No worker will be started any more.
+    /// The service ends: a worker is started only if nobody is left to take what is queued.
     pub(crate) fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Stopping { .. } | Phase::Finished)
     }
@@ -235,13 +270,13 @@ impl State {
         }
         current.phase = WorkerPhase::Ready { since: now };
         out.push(Action::Admit(worker));
-        if self.phase != Phase::Running {
+        if let Phase::Stopping { ends_at, .. } = self.phase {
             // Started for what was queued when the service ended: it takes that, and goes.
-            current.retire(&self.settings, now, out);
+            current.retire(Leaving::ServiceEnds, ends_at, out);
             return;
         }
         for old in &mut *older {
-            old.retire(&self.settings, now, out);
+            old.retire(Leaving::OthersStay, now.checked_add(self.settings.drain_timeout), out);
         }
         let leaving = older.first().map(|old| old.id);
         slot.was_ready = true;
@@ -250,11 +285,23 @@ impl State {
         self.successor_ready(worker, leaving, now, out);
     }
 
-    fn exited(&mut self, worker: WorkerId, served: bool, now: Instant, out: &mut Vec<Action>) {
+    fn exited(
+        &mut self,
+        worker: WorkerId,
+        served: bool,
+        in_order: bool,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) {
         let Some(slot) = self.slots.get_mut(worker.slot.index()) else { return };
         let Some(at) = slot.workers.iter().position(|w| w.id == worker) else { return };
         let gone = slot.workers.remove(at);
         if self.phase != Phase::Running {
+            if served {
+                self.last.in_vain = 0;
+            }
+            self.last.is_needed |= gone.takes_queue() && !in_order;
+            self.start_last(now, out);
             self.finish_if_empty(out);
         } else if gone.leaves_as_planned() {
             self.predecessor_gone(worker, now, out);
@@ -268,6 +315,7 @@ impl State {
         match &mut self.phase {
             Phase::Finished => {}
             Phase::Stopping { asked: true, .. } => {
+                self.last.is_needed = false;
                 for worker in self.slots.iter_mut().flat_map(|slot| &mut slot.workers) {
                     worker.kill(KillReason::StoppedAgain, out);
                 }
@@ -275,16 +323,11 @@ impl State {
             // Giving up already drains all workers, and this is the first time somebody asks for it.
             Phase::Stopping { asked, .. } => *asked = true,
             Phase::New | Phase::Running => {
-                self.phase = Phase::Stopping { outcome: Outcome::Stopped, asked: true };
-                let nobody = self.slots.iter().all(|slot| slot.workers.is_empty());
-                match self.slots.first_mut() {
-                    // What is queued has nobody to answer it: one more is started for that.
-                    Some(slot) if nobody && self.has_served => {
-                        slot.spawn(&self.settings, now, out);
-                        self.begin_to_end();
-                    }
-                    _ => self.retire_all(now, out),
-                }
+                self.begin_to_end(Outcome::Stopped, true, now, out);
+                // Who was told to leave before leaves to others what is queued, and who was killed is none.
+                self.last.is_needed = true;
+                self.start_last(now, out);
+                self.finish_if_empty(out);
             }
         }
     }
@@ -300,7 +343,8 @@ impl State {
         for slot in self.slots.iter_mut().skip(workers as usize) {
             slot.respawn_at = None;
             for worker in &mut slot.workers {
-                worker.retire(&self.settings, now, out);
+                let deadline = now.checked_add(self.settings.drain_timeout);
+                worker.retire(Leaving::OthersStay, deadline, out);
             }
         }
         for slot in before..workers {
@@ -333,6 +377,13 @@ impl State {
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if let Phase::Stopping { ends_at: Some(at), .. } = self.phase
+            && at <= now
+        {
+            for worker in self.slots.iter_mut().flat_map(|slot| &mut slot.workers) {
+                worker.kill(KillReason::DrainTimeout, out);
+            }
+        }
         for slot in &mut self.slots {
             for worker in &mut slot.workers {
                 if worker.deadline().is_some_and(|deadline| deadline <= now) {
@@ -378,8 +429,8 @@ impl State {
         }
         if !self.has_served && slot.boot_failures >= self.settings.boot_failures_allowed.max(1) {
             out.push(Action::GiveUp(gone.id));
-            self.phase = Phase::Stopping { outcome: Outcome::BootFailed(gone.id), asked: false };
-            self.retire_all(now, out);
+            self.begin_to_end(Outcome::BootFailed(gone.id), false, now, out);
+            self.finish_if_empty(out);
             return;
         }
         let after = self.settings.backoff.delay(slot.failures);
@@ -462,22 +513,47 @@ impl State {
         self.rolling.is_some_and(|rolling| rolling.step == step)
     }
 
-    /// Second half of stopping, for whichever reason: nobody comes, all go.
-    fn retire_all(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.begin_to_end();
-        for worker in self.slots.iter_mut().flat_map(|slot| &mut slot.workers) {
-            worker.retire(&self.settings, now, out);
-        }
-        self.finish_if_empty(out);
-    }
-
-    /// Nothing is replaced any more.
-    fn begin_to_end(&mut self) {
+    /// For whichever reason: nobody comes, all go. All of the ending has one deadline.
+    fn begin_to_end(&mut self, outcome: Outcome, asked: bool, now: Instant, out: &mut Vec<Action>) {
+        let ends_at = now.checked_add(self.settings.drain_timeout);
+        self.phase = Phase::Stopping { outcome, asked, ends_at };
         self.rolling = None;
         self.restart_wanted = false;
         for slot in &mut self.slots {
             slot.respawn_at = None;
+            for worker in &mut slot.workers {
+                worker.retire(Leaving::ServiceEnds, ends_at, out);
+            }
         }
+    }
+
+    /// If what is queued has nobody to answer it: one more is started for that, at once, because nobody else
+    /// will be.
+    fn start_last(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let Phase::Stopping { ends_at, .. } = self.phase else { return };
+        let is_over = ends_at.is_some_and(|at| at <= now)
+            || self.last.started >= MOST_LAST
+            || self.last.in_vain >= self.settings.boot_failures_allowed.max(1);
+        if !self.has_served || is_over || self.workers().any(Worker::takes_queue) {
+            self.last.is_needed = false;
+        }
+        if !self.last.is_needed {
+            return;
+        }
+        // Without room on any seat the next exit makes some: all who are there leave, or were killed.
+        let wanted = &mut self.slots[..self.wanted as usize];
+        if let Some(slot) = wanted.iter_mut().find(|slot| slot.workers.len() < 2) {
+            slot.spawn(&self.settings, now, out);
+            self.last = Last {
+                is_needed: false,
+                started: self.last.started + 1,
+                in_vain: self.last.in_vain + 1,
+            };
+        }
+    }
+
+    fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.slots.iter().flat_map(|slot| &slot.workers)
     }
 
     fn finish_if_empty(&mut self, out: &mut Vec<Action>) {
@@ -567,6 +643,7 @@ enum WorkerPhase {
         since: Instant,
     },
     Draining {
+        leaving: Leaving,
         deadline: Option<Instant>,
     },
     /// Not reaped yet. There is nothing stronger than SIGKILL, so there is no deadline either.
@@ -578,11 +655,10 @@ enum WorkerPhase {
 
 impl Worker {
     /// Asks a worker to leave. One that leaves already keeps its deadline.
-    fn retire(&mut self, settings: &Settings, now: Instant, out: &mut Vec<Action>) {
+    fn retire(&mut self, leaving: Leaving, deadline: Option<Instant>, out: &mut Vec<Action>) {
         match &mut self.phase {
             WorkerPhase::Booting { .. } | WorkerPhase::Ready { .. } => {
-                let deadline = now.checked_add(settings.drain_timeout);
-                self.phase = WorkerPhase::Draining { deadline };
+                self.phase = WorkerPhase::Draining { leaving, deadline };
                 out.push(Action::Retire(self.id));
             }
             WorkerPhase::Draining { .. } => {}
@@ -592,7 +668,7 @@ impl Worker {
 
     /// Kills a worker, unless that was done.
     fn kill(&mut self, reason: KillReason, out: &mut Vec<Action>) {
-        if !matches!(self.phase, WorkerPhase::Killed { .. }) {
+        if !self.is_killed() {
             self.phase = WorkerPhase::Killed { planned: self.leaves_as_planned() };
             out.push(Action::Kill(self.id, reason));
         }
@@ -607,9 +683,23 @@ impl Worker {
         matches!(self.phase, WorkerPhase::Draining { .. } | WorkerPhase::Killed { planned: true })
     }
 
+    fn is_killed(&self) -> bool {
+        matches!(self.phase, WorkerPhase::Killed { .. })
+    }
+
+    /// While the service ends: it takes what is queued before it goes. Who boots or is ready then was started
+    /// for that.
+    fn takes_queue(&self) -> bool {
+        match self.phase {
+            WorkerPhase::Booting { .. } | WorkerPhase::Ready { .. } => true,
+            WorkerPhase::Draining { leaving, .. } => leaving == Leaving::ServiceEnds,
+            WorkerPhase::Killed { .. } => false,
+        }
+    }
+
     fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            WorkerPhase::Booting { deadline } | WorkerPhase::Draining { deadline } => deadline,
+            WorkerPhase::Booting { deadline } | WorkerPhase::Draining { deadline, .. } => deadline,
             WorkerPhase::Ready { .. } | WorkerPhase::Killed { .. } => None,
         }
     }
@@ -636,6 +726,10 @@ mod tests {
         }
     }
 
+    fn exited(worker: WorkerId, served: bool, in_order: bool) -> Event {
+        Event::Exited { worker, served, in_order }
+    }
+
     fn written(action: Action) -> String {
         match action {
             Action::Spawn(worker) => format!("spawn {worker}"),
@@ -658,8 +752,9 @@ mod tests {
 
     /// One worker unless the script begins with `workers N`; as many slots, unless with `workers N of M`.
     ///
-    /// `start`, `stop`, `restart`, `scale N`; `ready W`, `exit W`, `served W` (exit after serving), `unspawned W`, where W is
-    /// `slot.generation`, or a slot for the youngest there; `wait 10ms` or `wait 5s`, then a tick.
+    /// `start`, `stop`, `restart`, `scale N`; `ready W`, `exit W`, `served W` (exit after serving), `died W` and `crashed W`
+    /// (the same two, but not in order), `unspawned W`, where W is `slot.generation`, or a slot for the youngest there;
+    /// `wait 10ms` or `wait 5s`, then a tick.
     #[track_caller]
     fn check(script: &str, expected: &str) {
         let mut steps = script.split(';').map(str::trim).peekable();
@@ -685,8 +780,10 @@ mod tests {
             let actions = match verb {
                 "start" => state.start(now),
                 "ready" => state.on(Event::Ready(worker()), now),
-                "exit" => state.on(Event::Exited { worker: worker(), served: false }, now),
-                "served" => state.on(Event::Exited { worker: worker(), served: true }, now),
+                "exit" => state.on(exited(worker(), false, true), now),
+                "served" => state.on(exited(worker(), true, true), now),
+                "died" => state.on(exited(worker(), false, false), now),
+                "crashed" => state.on(exited(worker(), true, false), now),
                 "unspawned" => state.on(Event::SpawnFailed(worker()), now),
                 "stop" => state.on(Event::Stop, now),
                 "restart" => state.on(Event::Restart, now),
@@ -1189,6 +1286,95 @@ mod tests {
         );
     }
 
+    #[test]
+    fn who_dies_while_it_drains_gets_a_successor_for_what_is_queued() {
+        check(
+            "start; ready 0; stop; crashed 0; ready 0; exit 0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; spawn 0.1; admit 0.1; retire 0.1; stopped",
+        );
+        check(
+            "start; ready 0; stop; died 0; ready 0; crashed 0; unspawned 0; exit 0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; spawn 0.1; admit 0.1; retire 0.1; spawn 0.2; spawn 0.3; \
+             stopped",
+        );
+    }
+
+    #[test]
+    fn it_gets_none_while_somebody_else_drains() {
+        check(
+            "workers 2; start; ready 0; ready 1; stop; died 0; exit 1",
+            "spawn 0.0; spawn 1.0; admit 0.0; admit 1.0; serving; retire 0.0; retire 1.0; stopped",
+        );
+        check(
+            "workers 2; start; ready 0; ready 1; stop; died 0; died 1; ready 0; exit 0",
+            "spawn 0.0; spawn 1.0; admit 0.0; admit 1.0; serving; retire 0.0; retire 1.0; \
+             spawn 0.1; admit 0.1; retire 0.1; stopped",
+        );
+    }
+
+    #[test]
+    fn who_leaves_to_others_what_is_queued_is_not_counted_on_when_the_service_ends() {
+        check(
+            "start; ready 0; restart; ready 0.1; died 0.1; stop; ready 0.2; exit 0.2; exit 0.0",
+            "spawn 0.0; admit 0.0; serving; restart; spawn 0.1; admit 0.1; retire 0.0; respawn 0 in 10ms; \
+             spawn 0.2; admit 0.2; retire 0.2; stopped",
+        );
+        check(
+            "start; ready 0; restart; ready 0.1; stop; died 0.1; ready 0.2; exit 0.0; exit 0.2",
+            "spawn 0.0; admit 0.0; serving; restart; spawn 0.1; admit 0.1; retire 0.0; retire 0.1; \
+             spawn 0.2; admit 0.2; retire 0.2; stopped",
+        );
+    }
+
+    #[test]
+    fn one_for_what_is_queued_waits_for_a_seat() {
+        check(
+            "start; ready 0; restart; ready 0.1; died 0.1; wait 10ms; wait 20s; stop; exit 0.2; ready 0.3; exit 0.3; \
+             exit 0.0",
+            "spawn 0.0; admit 0.0; serving; restart; spawn 0.1; admit 0.1; retire 0.0; respawn 0 in 10ms; spawn 0.2; \
+             kill 0.2 unready; spawn 0.3; admit 0.3; retire 0.3; stopped",
+        );
+    }
+
+    #[test]
+    fn all_who_come_at_the_end_have_one_deadline() {
+        check(
+            "start; ready 0; stop; wait 29s; died 0; wait 1s; exit 0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; spawn 0.1; kill 0.1 undrained; stopped",
+        );
+        check(
+            "start; ready 0; stop; wait 29s; died 0; ready 0; wait 1s; died 0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; spawn 0.1; admit 0.1; retire 0.1; kill 0.1 undrained; stopped",
+        );
+    }
+
+    #[test]
+    fn who_was_killed_gets_no_successor_at_the_end() {
+        check(
+            "start; ready 0; stop; stop; died 0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; kill 0.0 stopped; stopped",
+        );
+        check(
+            "start; ready 0; stop; died 0; wait 20s; died 0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; spawn 0.1; kill 0.1 unready; stopped",
+        );
+    }
+
+    #[test]
+    fn nobody_is_started_for_ever_at_the_end() {
+        check(
+            "start; ready 0; stop; crashed 0; died 0; died 0; died 0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; spawn 0.1; spawn 0.2; spawn 0.3; stopped",
+        );
+        let mut script = "start; ready 0; stop; crashed 0".to_owned();
+        let mut expected = "spawn 0.0; admit 0.0; serving; retire 0.0".to_owned();
+        for started in 1..=MOST_LAST {
+            script += "; crashed 0";
+            expected += &format!("; spawn 0.{started}");
+        }
+        check(&script, &(expected + "; stopped"));
+    }
+
     // The clock.
 
     #[test]
@@ -1232,6 +1418,10 @@ mod tests {
         admitted: bool,
         retired_after: Option<Duration>,
         killed: bool,
+        /// Started or retired while the service ends.
+        takes_queue: bool,
+        /// Started while the service ends.
+        is_last: bool,
     }
 
     /// Processes that do what they are made to, and checks on all that the state asks for.
@@ -1249,6 +1439,12 @@ mod tests {
         /// Of each restart that ended: it was done (or else aborted).
         ended: Vec<bool>,
         gave_up: bool,
+        /// When the service began to end.
+        ends_since: Option<Duration>,
+        /// What is queued has nobody to take it.
+        is_owed: bool,
+        last_started: u32,
+        in_vain: u32,
         finish: Option<Outcome>,
     }
 
@@ -1270,6 +1466,10 @@ mod tests {
                 restarts: 0,
                 ended: Vec::new(),
                 gave_up: false,
+                ends_since: None,
+                is_owed: false,
+                last_started: 0,
+                in_vain: 0,
                 finish: None,
             };
             let actions = world.state.start(now);
@@ -1280,10 +1480,13 @@ mod tests {
         fn tell(&mut self, event: Event) {
             let was_finished = self.finish.is_some();
             match event {
-                Event::Stop => self.stops += 1,
-                Event::Exited { worker, .. } | Event::SpawnFailed(worker) => {
-                    self.living.remove(&worker);
+                Event::Stop => {
+                    self.stops += 1;
+                    self.ends_since.get_or_insert(self.now - self.begin);
+                    self.is_owed = self.stops == 1 && self.serving > 0;
                 }
+                Event::Exited { worker, served, in_order } => self.gone(worker, served, in_order),
+                Event::SpawnFailed(worker) => self.gone(worker, false, false),
                 Event::Ready(worker) => {
                     if let Some(process) = self.living.get_mut(&worker) {
                         process.reported = true;
@@ -1299,6 +1502,7 @@ mod tests {
             let actions = self.state.on(event, self.now);
             assert!(!was_finished || actions.is_empty(), "after the end: {actions:?}");
             self.perform(actions);
+            self.look_who_takes_the_queue();
             if event == Event::Tick {
                 let now = self.now;
                 assert!(self.state.deadline().is_none_or(|at| at > now), "a busy loop");
@@ -1306,6 +1510,38 @@ mod tests {
             let is_stopping = self.stops > 0 || self.gave_up;
             assert_eq!(self.state.is_stopping(), is_stopping);
             assert_eq!(self.finish.is_some(), is_stopping && self.living.is_empty());
+        }
+
+        fn gone(&mut self, worker: WorkerId, served: bool, in_order: bool) {
+            let Some(process) = self.living.remove(&worker) else { return };
+            if served {
+                self.in_vain = 0;
+            }
+            self.is_owed |= self.stops == 1 && process.takes_queue && !process.killed && !in_order;
+        }
+
+        /// The time that the service had to end is over.
+        fn is_over(&self) -> bool {
+            let since_begin = self.now - self.begin;
+            self.ends_since.is_some_and(|at| since_begin - at >= self.settings.drain_timeout)
+        }
+
+        fn takes_queue(&self) -> bool {
+            self.living.values().any(|process| process.takes_queue && !process.killed)
+        }
+
+        /// Whoever dies while the service ends leaves nobody behind who waits in vain.
+        fn look_who_takes_the_queue(&mut self) {
+            let enough = self.last_started == MOST_LAST
+                || self.in_vain == self.settings.boot_failures_allowed;
+            if self.serving == 0 || self.takes_queue() || self.is_over() || enough {
+                self.is_owed = false;
+            }
+            if self.is_owed {
+                let on = |slot| self.living.keys().filter(|w| w.slot == SlotId(slot)).count();
+                let is_full = (0..self.wanted).all(|slot| on(slot) == 2);
+                assert!(is_full, "nobody for what is queued: {:?}", self.living);
+            }
         }
 
         fn perform(&mut self, actions: Vec<Action>) {
@@ -1316,14 +1552,23 @@ mod tests {
                 assert_eq!(self.finish, None, "{action:?} after the end");
                 match action {
                     Action::Spawn(worker) => {
-                        let last = self.living.is_empty() && self.stops == 1 && self.serving > 0;
-                        assert!(
-                            (self.stops == 0 && !self.gave_up) || last,
-                            "{action:?} while stopping"
-                        );
+                        let is_last = self.stops > 0 || self.gave_up;
+                        if is_last {
+                            let is_due = self.is_owed && !self.takes_queue() && !self.is_over();
+                            assert!(is_due && self.serving > 0, "{action:?} while stopping");
+                            self.last_started += 1;
+                            self.in_vain += 1;
+                            assert!(self.last_started <= MOST_LAST);
+                            assert!(self.in_vain <= self.settings.boot_failures_allowed);
+                        }
                         assert!(worker.slot.0 < self.wanted.max(1), "{action:?} on a closed slot");
                         assert!(self.known.insert(worker), "{worker} twice");
-                        let process = Process { spawned_after: since_begin, ..Process::default() };
+                        let process = Process {
+                            spawned_after: since_begin,
+                            takes_queue: is_last,
+                            is_last,
+                            ..Process::default()
+                        };
                         self.living.insert(worker, process);
                         let in_slot = self.living.keys().filter(|w| w.slot == worker.slot).count();
                         assert!(in_slot <= 2, "{in_slot} on slot {}", worker.slot);
@@ -1335,17 +1580,20 @@ mod tests {
                         process.admitted = true;
                     }
                     Action::Retire(worker) => {
+                        let is_ending = self.stops > 0 || self.gave_up;
                         let process = self.process(worker);
                         assert!(process.retired_after.is_none() && !process.killed, "{process:?}");
                         process.retired_after = Some(since_begin);
+                        process.takes_queue |= is_ending;
                     }
                     Action::Kill(worker, reason) => {
                         let Settings { drain_timeout, start_timeout, .. } = self.settings;
-                        let stops = self.stops;
+                        let (stops, is_over) = (self.stops, self.is_over());
                         let process = self.process(worker);
                         assert!(!process.killed, "{worker} killed twice");
                         process.killed = true;
                         match (reason, process.retired_after) {
+                            (KillReason::DrainTimeout, _) if process.is_last => assert!(is_over),
                             (KillReason::DrainTimeout, Some(at)) => {
                                 assert!(since_begin - at >= drain_timeout);
                             }
@@ -1380,6 +1628,7 @@ mod tests {
                     Action::GiveUp(_) => {
                         assert_eq!(self.serving, 0, "given up after it served");
                         self.gave_up = true;
+                        self.ends_since.get_or_insert(since_begin);
                     }
                     Action::Finish(outcome) => {
                         assert!(self.living.is_empty(), "{outcome:?} with {:?}", self.living);
@@ -1408,9 +1657,9 @@ mod tests {
                         self.tell(Event::Ready(worker));
                     }
                 }
-                Chance::Exit(n, served) => {
+                Chance::Exit(n, served, in_order) => {
                     if let Some((worker, _)) = self.nth(n) {
-                        self.tell(Event::Exited { worker, served });
+                        self.tell(exited(worker, served, in_order));
                     }
                 }
                 Chance::SpawnFailed(n) => {
@@ -1426,7 +1675,7 @@ mod tests {
                     if !self.living.contains_key(&worker) {
                         let event = match kind % 3 {
                             0 => Event::Ready(worker),
-                            1 => Event::Exited { worker, served: true },
+                            1 => exited(worker, true, false),
                             _ => Event::SpawnFailed(worker),
                         };
                         assert_eq!(self.state.on(event, self.now), []);
@@ -1461,7 +1710,7 @@ mod tests {
             let leaving = self.living.iter().find(|(_, p)| p.killed || p.retired_after.is_some());
             let booting = self.living.iter().find(|(_, p)| !p.reported);
             if let Some((&worker, _)) = leaving {
-                self.tell(Event::Exited { worker, served: false });
+                self.tell(exited(worker, false, true));
             } else if let Some((&worker, _)) = booting {
                 self.tell(Event::Ready(worker));
             } else if self.state.deadline().is_some() {
@@ -1478,7 +1727,7 @@ mod tests {
     enum Chance {
         Ready(u8),
         AllReady,
-        Exit(u8, bool),
+        Exit(u8, bool, bool),
         SpawnFailed(u8),
         Stale(u8, u8, u8),
         Restart,
@@ -1492,7 +1741,7 @@ mod tests {
         prop_oneof![
             8 => any::<u8>().prop_map(Chance::Ready),
             2 => Just(Chance::AllReady),
-            6 => any::<(u8, bool)>().prop_map(|(n, served)| Chance::Exit(n, served)),
+            6 => any::<(u8, bool, bool)>().prop_map(|(n, served, in_order)| Chance::Exit(n, served, in_order)),
             1 => any::<u8>().prop_map(Chance::SpawnFailed),
             1 => (0..5_u8, 0..20_u8, any::<u8>()).prop_map(|(slot, generation, kind)| Chance::Stale(slot, generation, kind)),
             3 => Just(Chance::Restart),
@@ -1532,18 +1781,49 @@ mod tests {
             }
             let asked_at = world.now;
             world.tell(Event::Stop);
-            let mut ticks = 0;
-            while world.state.deadline().is_some() {
-                world.play(Chance::ToDeadline);
-                ticks += 1;
-                prop_assert!(ticks <= 2 * (workers + 1), "too many ticks");
-            }
-            for (worker, process) in world.living.clone() {
-                prop_assert!(process.killed, "{} was forgotten", worker);
-                world.tell(Event::Exited { worker, served: false });
+            // Whoever was killed before and makes room when it is reaped: one for what is queued comes then.
+            for _ in 0..2 {
+                let mut ticks = 0;
+                while world.state.deadline().is_some() {
+                    world.play(Chance::ToDeadline);
+                    ticks += 1;
+                    prop_assert!(ticks <= 2 * (workers + 1), "too many ticks");
+                }
+                for (worker, process) in world.living.clone() {
+                    prop_assert!(process.killed, "{} was forgotten", worker);
+                    world.tell(exited(worker, false, false));
+                }
             }
             prop_assert!(world.finish.is_some());
             prop_assert!(world.now <= asked_at + world.settings.drain_timeout);
+        }
+
+        #[test]
+        fn who_dies_after_a_stop_does_not_make_it_last_longer(
+            workers in 0..5_u32,
+            chances_before in chances(),
+            chances_after in chances(),
+        ) {
+            let mut world = World::new(workers);
+            for chance in chances_before {
+                world.play(chance);
+            }
+            let over_at = world.now + world.settings.drain_timeout;
+            world.tell(Event::Stop);
+            for chance in chances_after {
+                world.play(chance);
+                prop_assert!(world.state.deadline().is_none_or(|at| at <= over_at));
+            }
+            for _ in 0..2 {
+                while world.state.deadline().is_some() {
+                    world.play(Chance::ToDeadline);
+                }
+                for (worker, process) in world.living.clone() {
+                    prop_assert!(process.killed, "{} was forgotten", worker);
+                    world.tell(exited(worker, false, false));
+                }
+            }
+            prop_assert!(world.finish.is_some());
         }
 
         #[test]

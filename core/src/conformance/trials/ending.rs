@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::conformance::client::{Client, all_answered, crowd};
-use crate::conformance::herd::ends_within;
+use crate::conformance::herd::{Herd, Seat, ends_within};
 use crate::conformance::proc::{self, poll_until};
 use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict, rounds};
@@ -57,6 +57,107 @@ pub(super) fn stood_still(stage: &Stage) -> Outcome {
         client.ask("go on").map_err(|lost| format!("client {n}: {lost}"))?;
     }
     all_answered(clients)?;
+    herd.wait_finished()?;
+    Ok(Verdict::Passed)
+}
+
+/// So many wait for the only worker.
+const WAITING: usize = 8;
+
+/// A service of one worker, all of whose lanes are in a request of these clients; behind them others wait.
+fn busy(
+    stage: &Stage,
+    request: &str,
+    waiting: &[&str],
+) -> Result<(Herd, Seat, Vec<Client>, Vec<Client>), String> {
+    let herd = stage.serving(&Spec { workers: 1, ..stage.spec() })?;
+    let seats = herd.wait_full(1)?;
+    let seat = *seats.first().ok_or("nobody is there")?;
+    let address = herd.address()?;
+    let lanes = stage.runtime.lanes() as usize;
+    let mut held = crowd(address, lanes, request)?;
+    for (n, client) in held.iter_mut().enumerate() {
+        client.begun().map_err(|lost| format!("in service, {n}: {lost}"))?;
+    }
+    let mut behind = Vec::new();
+    for request in waiting {
+        behind.extend(crowd(address, 1, request)?);
+    }
+    let all = lanes + waiting.len();
+    poll_until("all have arrived", || Ok((proc::arrived(address)? == all).then_some(())))?;
+    Ok((herd, seat, held, behind))
+}
+
+/// The only worker is killed after the service was told to end. What waits for it is answered all the same.
+pub(super) fn killed(stage: &Stage) -> Outcome {
+    let (mut herd, seat, _held, behind) = busy(stage, "gate", &["serve"; WAITING])?;
+    herd.journal().expect("worker died");
+    herd.signal(Signal::TERM)?;
+    herd.journal().wait_log("stopping")?;
+    herd.kill(seat)?;
+    all_answered(behind)?;
+    herd.wait_finished()?;
+    Ok(Verdict::Passed)
+}
+
+/// As [`killed`], but the supervisor learns of both at the same time.
+pub(super) fn killed_meanwhile(stage: &Stage) -> Outcome {
+    let (mut herd, seat, _held, behind) = busy(stage, "gate", &["serve"; WAITING])?;
+    stop_supervisor(&herd)?;
+    kill_unseen(&herd, seat)?;
+    herd.signal(Signal::TERM)?;
+    herd.signal(Signal::CONT)?;
+    all_answered(behind)?;
+    herd.wait_finished()?;
+    Ok(Verdict::Passed)
+}
+
+/// As [`killed_meanwhile`], in a rolling restart: the old worker is still there, but leaves to its successor
+/// what is queued, and that is killed.
+pub(super) fn successor_killed(stage: &Stage) -> Outcome {
+    let (mut herd, seat, mut held, _) = busy(stage, "gate", &[])?;
+    herd.signal(Signal::HUP)?;
+    let successor = herd.wait_successor(seat)?;
+    stop_supervisor(&herd)?;
+    kill_unseen(&herd, successor)?;
+    let behind = crowd(herd.address()?, WAITING, "serve")?;
+    herd.signal(Signal::TERM)?;
+    herd.signal(Signal::CONT)?;
+    all_answered(behind)?;
+    for client in &mut held {
+        client.ask("go on").map_err(|lost| lost.to_string())?;
+    }
+    all_answered(held)?;
+    herd.wait_finished()?;
+    Ok(Verdict::Passed)
+}
+
+fn stop_supervisor(herd: &Herd) -> Result<(), String> {
+    herd.signal(Signal::STOP)?;
+    poll_until("the supervisor is stopped", || Ok(proc::is_stopped(herd.pid()).then_some(())))
+}
+
+/// Kills a worker whose supervisor is stopped.
+fn kill_unseen(herd: &Herd, seat: Seat) -> Result<(), String> {
+    herd.journal().expect("worker died");
+    herd.signal_worker(seat, Signal::KILL)?;
+    poll_until("the worker is dead", || Ok(proc::parent(seat.pid).is_none().then_some(())))
+}
+
+/// A handler panics after the service was told to end, and those behind its client are answered.
+pub(super) fn panicking(stage: &Stage) -> Outcome {
+    let waiting = [&["panic"][..], &["serve"; WAITING]].concat();
+    let (mut herd, _, mut held, behind) = busy(stage, "hold", &waiting)?;
+    for part in ["worker died", "one of its lanes ended", "worker ends by itself"] {
+        herd.journal().expect(part);
+    }
+    herd.signal(Signal::TERM)?;
+    herd.journal().wait_log("stopping")?;
+    for client in &mut held {
+        client.ask("go on").map_err(|lost| lost.to_string())?;
+    }
+    all_answered(held)?;
+    all_answered(behind.into_iter().skip(1).collect())?;
     herd.wait_finished()?;
     Ok(Verdict::Passed)
 }

@@ -113,6 +113,20 @@ pub(super) fn all() -> Vec<Case> {
             runs: Runs::OneAtATime,
             run: ending::stood_still,
         },
+        on_each("a_worker_that_dies_while_it_drains_loses_nothing_that_was_queued", ending::killed),
+        on_each(
+            "a_worker_whose_death_comes_with_sigterm_loses_nothing_that_was_queued",
+            ending::killed_meanwhile,
+        ),
+        on_each(
+            "a_successor_whose_death_comes_with_sigterm_loses_nothing_that_was_queued",
+            ending::successor_killed,
+        ),
+        Case {
+            name: "a_panic_while_its_worker_drains_loses_nothing_that_was_queued",
+            runs: Runs::OneAtATime,
+            run: ending::panicking,
+        },
         on_each("a_second_sigterm_ends_at_once", ending::twice),
         on_each("ctrl_c_lets_requests_finish", ending::ctrl_c),
         on_each("a_worker_may_write_to_a_terminal_that_stops_others", signals::terminal),
