@@ -343,7 +343,9 @@ impl<'a> Supervisor<'a> {
                         generation = worker.generation,
                         "worker ends by itself: it finishes what it serves"
                     );
+                    let served = process.counts().taken > 0;
                     self.avoid_anew(worker, avoided);
+                    self.decide(Event::Quits { worker, served });
                 }
             }
             Err(Errno::AGAIN | Errno::INTR) => {}

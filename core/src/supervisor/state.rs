@@ -50,6 +50,13 @@ pub(crate) struct Settings {
 pub(crate) enum Event {
     /// The worker reported that it can take connections.
     Ready(WorkerId),
+    /// The worker ends by itself: it finishes what it serves, and takes nothing more.
+    Quits {
+        /// Who.
+        worker: WorkerId,
+        /// It began or finished at least one connection.
+        served: bool,
+    },
     /// The worker was reaped.
     Exited {
         /// Who.
@@ -228,6 +235,7 @@ impl State {
         let mut out = Vec::new();
         match event {
             Event::Ready(worker) => self.ready(worker, now, &mut out),
+            Event::Quits { worker, served } => self.quits(worker, served, now, &mut out),
             Event::Exited { worker, served, in_order } => {
                 self.exited(worker, served, in_order, now, &mut out);
             }
@@ -283,6 +291,33 @@ impl State {
 
         self.say_serving(now, out);
         self.successor_ready(worker, leaving, now, out);
+    }
+
+    /// It is dead to all but those it serves, so its slot is filled now. For those it has the time of one that
+    /// was told to leave.
+    fn quits(&mut self, worker: WorkerId, served: bool, now: Instant, out: &mut Vec<Action>) {
+        let deadline = now.checked_add(self.settings.drain_timeout);
+        let Some(slot) = self.slots.get_mut(worker.slot.index()) else { return };
+        let Some(quitter) = slot.workers.iter_mut().find(|w| w.id == worker) else { return };
+        let before = *quitter;
+        match &mut quitter.phase {
+            // Only while the service ends is it missed.
+            WorkerPhase::Draining { leaving, .. } if *leaving == Leaving::ServiceEnds => {
+                *leaving = Leaving::OthersStay;
+                self.last.is_needed = true;
+                self.start_last(now, out);
+            }
+            WorkerPhase::Booting { .. } | WorkerPhase::Ready { .. } => {
+                quitter.retire(Leaving::OthersStay, deadline, out);
+                if self.phase == Phase::Running {
+                    self.died(before, served, now, out);
+                } else {
+                    self.last.is_needed = true;
+                    self.start_last(now, out);
+                }
+            }
+            WorkerPhase::Draining { .. } | WorkerPhase::Killed { .. } => {}
+        }
     }
 
     fn exited(
@@ -391,12 +426,12 @@ impl State {
                 }
             }
             if slot.respawn_at.is_some_and(|at| at <= now) {
-                slot.spawn(&self.settings, now, out);
+                slot.respawn(&self.settings, now, out);
             }
         }
     }
 
-    /// Somebody died who was not asked to leave.
+    /// Somebody died, or is about to, who was not asked to leave.
     fn died(&mut self, gone: Worker, served: bool, now: Instant, out: &mut Vec<Action>) {
         let aborts = self.is_awaited(Step::Booting(gone.id));
         if aborts {
@@ -436,7 +471,7 @@ impl State {
         let after = self.settings.backoff.delay(slot.failures);
         out.push(Action::Respawning { slot: slot.id, after });
         if after.is_zero() {
-            slot.spawn(&self.settings, now, out);
+            slot.respawn(&self.settings, now, out);
         } else {
             slot.respawn_at = now.checked_add(after);
         }
@@ -466,8 +501,11 @@ impl State {
     fn replace_slot(&mut self, index: usize, now: Instant, out: &mut Vec<Action>) {
         let wanted = &mut self.slots[..self.wanted as usize];
         if let Some(slot) = wanted.get_mut(index) {
-            if let [oldest, _] = &slot.workers[..] {
-                self.rolling = Some(Rolling { index, step: Step::Vacating(oldest.id) });
+            if let [oldest, youngest] = &slot.workers[..] {
+                // The youngest, if it quit before it was ready: then the oldest stayed.
+                let leaves = [oldest, youngest].into_iter().find(|w| w.leaves_as_planned());
+                let step = Step::Vacating(leaves.unwrap_or(oldest).id);
+                self.rolling = Some(Rolling { index, step });
                 return;
             }
             let successor = slot.spawn(&self.settings, now, out);
@@ -608,6 +646,14 @@ impl Slot {
         id
     }
 
+    /// As [`spawn`](Self::spawn), if there is room; else the next exit makes some, and the slot is filled then.
+    fn respawn(&mut self, settings: &Settings, now: Instant, out: &mut Vec<Action>) {
+        self.respawn_at = None;
+        if self.workers.len() < 2 {
+            self.spawn(settings, now, out);
+        }
+    }
+
     /// Keeps count after an unplanned exit.
     fn count_exit(&mut self, gone: &Worker, served: bool, settings: &Settings, now: Instant) {
         // Whoever served was ready, even if its exit was seen before its `Ready`.
@@ -627,7 +673,7 @@ impl Slot {
 }
 
 /// A process that was started and not yet reaped.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Worker {
     id: WorkerId,
     phase: WorkerPhase,
@@ -753,7 +799,7 @@ mod tests {
     /// One worker unless the script begins with `workers N`; as many slots, unless with `workers N of M`.
     ///
     /// `start`, `stop`, `restart`, `scale N`; `ready W`, `exit W`, `served W` (exit after serving), `died W` and `crashed W`
-    /// (the same two, but not in order), `unspawned W`, where W is `slot.generation`, or a slot for the youngest there;
+    /// (the same two, but not in order), `quits W` (after serving) and `fails W`, `unspawned W`, where W is `slot.generation`, or a slot for the youngest there;
     /// `wait 10ms` or `wait 5s`, then a tick.
     #[track_caller]
     fn check(script: &str, expected: &str) {
@@ -782,6 +828,8 @@ mod tests {
                 "ready" => state.on(Event::Ready(worker()), now),
                 "exit" => state.on(exited(worker(), false, true), now),
                 "served" => state.on(exited(worker(), true, true), now),
+                "quits" => state.on(Event::Quits { worker: worker(), served: true }, now),
+                "fails" => state.on(Event::Quits { worker: worker(), served: false }, now),
                 "died" => state.on(exited(worker(), false, false), now),
                 "crashed" => state.on(exited(worker(), true, false), now),
                 "unspawned" => state.on(Event::SpawnFailed(worker()), now),
@@ -957,6 +1005,50 @@ mod tests {
     }
 
     #[test]
+    fn who_quits_is_replaced_before_it_is_gone_and_has_the_time_to_drain() {
+        check(
+            "start; ready 0; quits 0.0; quits 0.0; ready 0.1; died 0.0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; respawn 0 in 0ns; spawn 0.1; admit 0.1",
+        );
+        check(
+            "start; ready 0; quits 0.0; ready 0.1; wait 30s; died 0.0; served 0.1",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; respawn 0 in 0ns; spawn 0.1; admit 0.1; kill 0.0 undrained; \
+             respawn 0 in 0ns; spawn 0.2",
+        );
+    }
+
+    #[test]
+    fn who_quits_and_achieved_nothing_is_replaced_after_a_while() {
+        check(
+            "start; ready 0; fails 0.0; died 0.0; wait 10ms; ready 0.1; fails 0.1; wait 20ms",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; respawn 0 in 10ms; spawn 0.1; admit 0.1; retire 0.1; \
+             respawn 0 in 20ms; spawn 0.2",
+        );
+    }
+
+    #[test]
+    fn the_third_on_a_seat_waits_until_one_of_two_who_quit_is_gone() {
+        check(
+            "start; ready 0; quits 0.0; ready 0.1; quits 0.1; died 0.0; ready 0.2; died 0.1",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; respawn 0 in 0ns; spawn 0.1; admit 0.1; retire 0.1; \
+             respawn 0 in 0ns; spawn 0.2; admit 0.2",
+        );
+        check(
+            "start; ready 0; quits 0.0; ready 0.1; fails 0.1; wait 10ms; died 0.1; ready 0.2",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; respawn 0 in 0ns; spawn 0.1; admit 0.1; retire 0.1; \
+             respawn 0 in 10ms; spawn 0.2; admit 0.2",
+        );
+    }
+
+    #[test]
+    fn who_quits_when_the_service_ends_takes_nothing_that_is_queued() {
+        check(
+            "start; ready 0; stop; quits 0.0; ready 0.1; exit 0.1; died 0.0",
+            "spawn 0.0; admit 0.0; serving; retire 0.0; spawn 0.1; admit 0.1; retire 0.1; stopped",
+        );
+    }
+
+    #[test]
     fn slots_back_off_apart() {
         check(
             "workers 2; start; ready 0; ready 1; exit 0; wait 10ms; exit 0; exit 1",
@@ -1091,6 +1183,15 @@ mod tests {
             "start; ready 0; restart; unspawned 0.1; restart; wait 20s; exit 0.2",
             "spawn 0.0; admit 0.0; serving; restart; spawn 0.1; aborted 0.1; \
              restart; spawn 0.2; kill 0.2 unready; aborted 0.2",
+        );
+    }
+
+    #[test]
+    fn a_successor_that_quits_before_it_is_ready_makes_room_for_the_next() {
+        check(
+            "start; ready 0; restart; fails 0.1; restart; died 0.1; ready 0.2; exit 0.0",
+            "spawn 0.0; admit 0.0; serving; restart; spawn 0.1; retire 0.1; aborted 0.1; \
+             restart; spawn 0.2; admit 0.2; retire 0.0; done",
         );
     }
 
@@ -1422,6 +1523,7 @@ mod tests {
         takes_queue: bool,
         /// Started while the service ends.
         is_last: bool,
+        quits: bool,
     }
 
     /// Processes that do what they are made to, and checks on all that the state asks for.
@@ -1487,6 +1589,13 @@ mod tests {
                 }
                 Event::Exited { worker, served, in_order } => self.gone(worker, served, in_order),
                 Event::SpawnFailed(worker) => self.gone(worker, false, false),
+                Event::Quits { worker, .. } => {
+                    if let Some(process) = self.living.get_mut(&worker) {
+                        process.quits = true;
+                        let was_to = std::mem::take(&mut process.takes_queue);
+                        self.is_owed |= self.stops == 1 && was_to && !process.killed;
+                    }
+                }
                 Event::Ready(worker) => {
                     if let Some(process) = self.living.get_mut(&worker) {
                         process.reported = true;
@@ -1584,7 +1693,7 @@ mod tests {
                         let process = self.process(worker);
                         assert!(process.retired_after.is_none() && !process.killed, "{process:?}");
                         process.retired_after = Some(since_begin);
-                        process.takes_queue |= is_ending;
+                        process.takes_queue |= is_ending && !process.quits;
                     }
                     Action::Kill(worker, reason) => {
                         let Settings { drain_timeout, start_timeout, .. } = self.settings;
@@ -1617,7 +1726,7 @@ mod tests {
                     }
                     Action::RestartDone => self.ended.push(true),
                     Action::RestartAborted(worker) => {
-                        assert!(!self.living.contains_key(&worker));
+                        assert!(self.living.get(&worker).is_none_or(|process| process.quits));
                         self.ended.push(false);
                     }
                     Action::Scaled(workers) => assert_eq!(workers, self.wanted),
@@ -1660,6 +1769,11 @@ mod tests {
                 Chance::Exit(n, served, in_order) => {
                     if let Some((worker, _)) = self.nth(n) {
                         self.tell(exited(worker, served, in_order));
+                    }
+                }
+                Chance::Quits(n, served) => {
+                    if let Some((worker, _)) = self.nth(n) {
+                        self.tell(Event::Quits { worker, served });
                     }
                 }
                 Chance::SpawnFailed(n) => {
@@ -1728,6 +1842,7 @@ mod tests {
         Ready(u8),
         AllReady,
         Exit(u8, bool, bool),
+        Quits(u8, bool),
         SpawnFailed(u8),
         Stale(u8, u8, u8),
         Restart,
@@ -1742,6 +1857,7 @@ mod tests {
             8 => any::<u8>().prop_map(Chance::Ready),
             2 => Just(Chance::AllReady),
             6 => any::<(u8, bool, bool)>().prop_map(|(n, served, in_order)| Chance::Exit(n, served, in_order)),
+            3 => any::<(u8, bool)>().prop_map(|(n, served)| Chance::Quits(n, served)),
             1 => any::<u8>().prop_map(Chance::SpawnFailed),
             1 => (0..5_u8, 0..20_u8, any::<u8>()).prop_map(|(slot, generation, kind)| Chance::Stale(slot, generation, kind)),
             3 => Just(Chance::Restart),

@@ -21,7 +21,8 @@ use crate::strategy::RuntimeKind;
 /// Each thread is a lane of its own: it waits, accepts and serves. For handlers that wait much and whose
 /// memory is worth sharing; what one thread breaks, it breaks for all threads of this worker, and only
 /// for them. A thread that panics ends the worker: the others finish what they serve (connections are told
-/// as by a drain), siblings get what would have been its share, and then it is replaced.
+/// as by a drain), siblings get what would have been its share, and its successor is
+/// started at once.
 ///
 /// Strategies give a worker as much as its threads can serve.
 #[derive(Debug)]

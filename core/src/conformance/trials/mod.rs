@@ -103,6 +103,11 @@ pub(super) fn all() -> Vec<Case> {
             run: panicking::beside_a_request,
         },
         Case {
+            name: "a_panic_beside_a_long_request_of_the_only_worker_keeps_nobody_waiting",
+            runs: Runs::OnThreads,
+            run: panicking::in_the_only_worker,
+        },
+        Case {
             name: "a_worker_that_keeps_connections_is_not_taken_for_hung",
             runs: Runs::OneAtATime,
             run: hung::kept_connections,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::conformance::client::{Client, Lost, all_answered, crowd};
 use crate::conformance::herd::{Herd, Seat};
+use crate::conformance::spec::Spec;
 use crate::conformance::stage::{Outcome, Stage, Verdict};
 use crate::id::WorkerId;
 
@@ -13,12 +14,16 @@ const ATTEMPTS: usize = 60;
 /// A service with everybody there, in whose log a panic is no surprise.
 fn full(stage: &Stage) -> Result<(Herd, Vec<Seat>), String> {
     let spec = stage.spec();
-    let herd = stage.serving(&spec)?;
+    let herd = expecting_panics(stage.serving(&spec)?);
+    let seats = herd.wait_full(spec.workers)?;
+    Ok((herd, seats))
+}
+
+fn expecting_panics(herd: Herd) -> Herd {
     for part in ["worker died", "one of its lanes ended", "worker ends by itself"] {
         herd.journal().expect(part);
     }
-    let seats = herd.wait_full(spec.workers)?;
-    Ok((herd, seats))
+    herd
 }
 
 /// A client whose request somebody has begun, and who.
@@ -75,6 +80,22 @@ pub(super) fn beside_a_request(stage: &Stage) -> Outcome {
     held.answer().map_err(|lost| format!("the request beside the panic: {lost}"))?;
     herd.wait_exit(seat)?;
     herd.wait_successor(seat)?;
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
+/// As [`beside_a_request`], and there is no other worker: its successor comes while it serves.
+pub(super) fn in_the_only_worker(stage: &Stage) -> Outcome {
+    let herd = stage.serving(&Spec { workers: 1, ..stage.spec() })?;
+    let mut herd = expecting_panics(herd);
+    let seat = *herd.wait_full(1)?.first().ok_or("nobody is there")?;
+    let address = herd.address()?;
+    let (mut held, _) = begun(address, "hold")?;
+    begun(address, "panic")?;
+    all_answered(crowd(address, 20, "serve")?)?;
+    held.ask("go on").map_err(|lost| lost.to_string())?;
+    held.answer().map_err(|lost| format!("the request beside the panic: {lost}"))?;
+    herd.wait_exit(seat)?;
     herd.finish()?;
     Ok(Verdict::Passed)
 }
