@@ -1,5 +1,7 @@
 //! The binary from outside: the whole path from `compare` to a saved result, wrong usage, Ctrl-C.
 
+mod signals;
+
 use std::io::{BufRead as _, BufReader, Lines};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Output, Stdio};
@@ -7,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use signals::binary;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_forkherd-bench");
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(BINARY).args(arguments).output().unwrap()
+    binary().args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -188,8 +191,7 @@ fn a_reader_that_went_away_is_no_error() {
     for arguments in [&["list"][..], &["record", log.to_str().unwrap()]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output =
-            Command::new(BINARY).args(arguments).stdout(writer).stderr(Stdio::piped()).output();
+        let output = binary().args(arguments).stdout(writer).stderr(Stdio::piped()).output();
         let output = output.unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     }
@@ -210,7 +212,7 @@ fn a_thread_that_cannot_be_started_is_one_clear_error_and_leaves_nobody() {
     let parent = std::process::id().to_string();
     let hosted = ["host", "--listen=127.0.0.1:1", "--parent", &parent, "--", "sleep", "31536007"];
     for arguments in [&["compare", "--strategies=baseline", "--workers=2"][..], &hosted] {
-        let child = Command::new(BINARY)
+        let child = binary()
             .args(arguments)
             .env("RUST_MIN_STACK", (1_u64 << 48).to_string())
             .stdout(Stdio::null())
@@ -257,7 +259,7 @@ fn a_program_that_is_replaced_while_it_measures_goes_on_as_it_is() {
 
 /// Starts the baseline and waits until it serves.
 fn baseline(workers: &str) -> (Child, String) {
-    let mut child = Command::new(BINARY)
+    let mut child = binary()
         .args(["baseline", "--listen=127.0.0.1:0", "--workers", workers])
         .stdout(Stdio::piped())
         .spawn()
@@ -292,7 +294,7 @@ fn an_interrupted_comparison_leaves_no_process() {
     for (scenario, delay_ms) in
         [("short-connections", 0), ("keep-alive", 300), ("uneven-work", 900)]
     {
-        let mut child = Command::new(BINARY)
+        let mut child = binary()
             .args(["compare", "--strategies=baseline", "--workers=2", "--scenarios", scenario])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -333,7 +335,7 @@ fn compare_into_a_pipe(arguments: &[&str]) -> (tempfile::TempDir, std::path::Pat
     let directory = tempfile::tempdir().unwrap();
     let pipe = directory.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let child = Command::new(BINARY)
+    let child = binary()
         .args(["compare", "--keep-void", "--strategies=baseline", "--workers=2", "--reps=2"])
         .args(arguments)
         .args(["--scenarios=short-connections", "--markdown", pipe.to_str().unwrap()])
@@ -387,7 +389,7 @@ fn a_pipe_that_nobody_reads_is_left_at_ctrl_c() {
 fn an_interrupted_comparison_keeps_what_is_finished() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
-    let mut child = Command::new(BINARY)
+    let mut child = binary()
         .args(["compare", "--strategies=baseline", "--workers=2", "--reps=2"])
         .args(["--scenarios=short-connections,uneven-work", "--json", file.to_str().unwrap()])
         .stdout(Stdio::null())
@@ -418,7 +420,7 @@ fn interrupted(
 ) -> serde_json::Value {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
-    let mut child = Command::new(BINARY)
+    let mut child = binary()
         .args(["compare", "--keep-void", "--workers=2", "--scenarios", scenario])
         .args(arguments)
         .args(["--json", file.to_str().unwrap()])
@@ -537,7 +539,7 @@ fn connections_of_a_finished_visit_stay_in_the_account_of_who_was_interrupted_in
 
 #[test]
 fn a_killed_comparison_leaves_no_process() {
-    let mut child = Command::new(BINARY)
+    let mut child = binary()
         .args(["compare", "--strategies=baseline", "--workers=2", "--scenarios=keep-alive"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

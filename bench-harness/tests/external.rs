@@ -1,5 +1,7 @@
 //! Servers that are not ours, from outside: measured, refused in one clear sentence, and never left behind.
 
+mod signals;
+
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Completion, Trial};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use signals::binary;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -131,7 +134,7 @@ fn stranger_on(runtime: &str, before: &str) -> String {
 fn compare(arguments: &[&str]) -> Output {
     // What is counted here is so on any machine: void rounds are kept.
     let common = ["compare", "--keep-void", "--strategies=prefork", "--workers=2", "--reps=1"];
-    Command::new(BINARY).args(common).args(arguments).output().unwrap()
+    binary().args(common).args(arguments).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -285,7 +288,7 @@ fn nobody_is_left_however_a_comparison_ends() {
         // A word that nobody else's command line has.
         let word = format!("3{}.{}", std::process::id(), signal as i32);
         let before = format!("trap \"\" TERM; setsid sleep {word} & trap - TERM;");
-        let mut child = Command::new(BINARY)
+        let mut child = binary()
             .args(["compare", "--strategies=prefork", "--workers=2", "--scenarios=keep-alive"])
             .arg(stranger(&before))
             .stdout(Stdio::null())
@@ -346,7 +349,7 @@ fn answer_slowly(port: &str, file: &Path) -> ExitCode {
 fn ctrl_c_is_heard_while_a_slow_stranger_is_asked() {
     let directory = tempfile::tempdir().unwrap();
     let (file, own) = (directory.path().join("asked"), std::env::current_exe().unwrap());
-    let mut child = Command::new(BINARY)
+    let mut child = binary()
         .args(["compare", "--strategies=prefork", "--workers=2", "--scenarios=keep-alive"])
         .arg(format!("--external=slow={} {SLOW} {{port}} {}", own.display(), file.display()))
         .stdout(Stdio::null())
@@ -368,7 +371,7 @@ fn a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("result.json");
     let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/external/listen_fds.py");
-    let output = Command::new(BINARY)
+    let output = binary()
         .args(["compare", "--keep-void", "--workers=2", "--reps=1", "--seconds=1"])
         .args(["--scenarios=short-connections,uneven-work,keep-alive"])
         .arg(format!("--app=python3 '{worker}'"))
@@ -392,7 +395,7 @@ fn what_a_program_prints_is_taken_for_nothing() {
     let worker = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/external/listen_fds.py");
     let forged = r#"{"event":"scaled","workers":9}"#;
     for said in ["hello from my service", "listening on :8080", forged] {
-        let output = Command::new(BINARY)
+        let output = binary()
             .args(["compare", "--keep-void", "--workers=2", "--reps=1"])
             .args(["--scenarios=short-connections", "--strategies=prefork"])
             .arg(format!("--app=sh -c 'echo \"$1\"; exec python3 \"$2\"' - '{said}' '{worker}'"))
