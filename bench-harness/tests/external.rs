@@ -54,35 +54,29 @@ fn main() -> ExitCode {
             "ctrl_c_is_heard_while_a_slow_stranger_is_asked",
             ctrl_c_is_heard_while_a_slow_stranger_is_asked,
         ),
-        Trial::ignorable_test(
+        with_python(
             "a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it",
-            || {
-                if Command::new("python3").arg("--version").output().is_err() {
-                    let why = "there is no python3";
-                    let _ = writeln!(
-                        io::stderr(),
-                        "a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it: skipped, because {why}"
-                    );
-                    return Ok(Completion::ignored_with(why));
-                }
-                a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it();
-                Ok(Completion::Completed)
-            },
+            a_program_of_ones_own_is_measured_under_each_strategy_that_lets_it,
         ),
-        Trial::ignorable_test("what_a_program_prints_is_taken_for_nothing", || {
-            if Command::new("python3").arg("--version").output().is_err() {
-                let why = "there is no python3";
-                let _ = writeln!(
-                    io::stderr(),
-                    "what_a_program_prints_is_taken_for_nothing: skipped, because {why}"
-                );
-                return Ok(Completion::ignored_with(why));
-            }
-            what_a_program_prints_is_taken_for_nothing();
-            Ok(Completion::Completed)
-        }),
+        with_python(
+            "what_a_program_prints_is_taken_for_nothing",
+            what_a_program_prints_is_taken_for_nothing,
+        ),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A test that starts a program in Python.
+fn with_python(name: &'static str, test: fn()) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if Command::new("python3").arg("--version").output().is_err() {
+            let why = "there is no python3";
+            let _ = writeln!(io::stderr(), "{name}: skipped, because {why}");
+            return Ok(Completion::ignored_with(why));
+        }
+        test();
+        Ok(Completion::Completed)
+    })
 }
 
 const BINARY: &str = env!("CARGO_BIN_EXE_forkherd-bench");
