@@ -129,6 +129,8 @@ pub struct Load<'a> {
     pub in_service: u32,
     /// Connections it has descriptors left for. At 0 it should not take any.
     pub room: u32,
+    /// The last attempt found none, or no memory: handlers have taken what was free. Another one follows.
+    pub is_short: bool,
     /// Slots nobody serves now, whose listeners this worker should look after too.
     pub cover: &'a [SlotId],
 }

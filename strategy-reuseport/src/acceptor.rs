@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use forkherd_core::{
-    AcceptFault, Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, Meter,
-    SlotId, Source, SourceId, Wake,
+    Acceptor, Connection, Inherited, Interest, Leaving, ListenerSet, Load, Meter, SlotId, Source,
+    SourceId, Wake,
 };
 
 use crate::counts::{Count, Counts};
@@ -27,8 +27,6 @@ pub(crate) struct ReuseportAcceptor {
     is_event_loop: bool,
     /// Since when it does.
     stands_back_since: Option<Instant>,
-    /// The last attempt found no descriptor, or no memory: handlers may have taken what was free.
-    is_starved: bool,
     is_closed: bool,
 }
 
@@ -64,7 +62,6 @@ impl ReuseportAcceptor {
             meter: inherited.meter().clone(),
             is_event_loop,
             stands_back_since: None,
-            is_starved: false,
             is_closed: false,
         })
     }
@@ -89,7 +86,7 @@ impl Acceptor for ReuseportAcceptor {
     fn arm(&mut self, load: Load<'_>, interest: &mut Interest) {
         if self.is_event_loop {
             // Siblings take what waits for it: see `late`.
-            self.meter.say_full(load.room == 0 || self.is_starved);
+            self.meter.say_full(load.room == 0 || load.is_short);
         }
         let stands_back = self.stands_back(load.cover);
         if let Some(left) = stands_back {
@@ -114,12 +111,10 @@ impl Acceptor for ReuseportAcceptor {
     fn try_accept(&mut self) -> io::Result<Option<Connection>> {
         let connection = match &self.counts {
             Some(counts) if self.watch == Watch::Group && !self.is_closed => {
-                try_longest(&mut self.listeners, &self.slots, counts, self.own)
+                try_longest(&mut self.listeners, &self.slots, counts, self.own)?
             }
-            _ => self.listeners.try_accept(),
+            _ => self.listeners.try_accept()?,
         };
-        self.is_starved = is_starved(&connection);
-        let connection = connection?;
         if let (Some(_), Some(counts)) = (&connection, &self.counts) {
             let from = self.slots.get(self.listeners.last_taken_from()).copied();
             counts.take(from.unwrap_or(self.own), self.own);
@@ -131,10 +126,6 @@ impl Acceptor for ReuseportAcceptor {
         self.is_closed = true;
         self.listeners.close(leaving);
     }
-}
-
-fn is_starved(taken: &io::Result<Option<Connection>>) -> bool {
-    matches!(taken, Err(error) if AcceptFault::of(error) == AcceptFault::Resources)
 }
 
 /// How long those with fewer connections may take what waits in a covered slot before anybody does: they may

@@ -96,8 +96,8 @@
 //! * On event loops the supervisor looks at all queues every 100 ms while connections come or are served, and
 //!   once a second where for 100 ms there was none. The first one then calls it, which is a call more in its worker,
 //!   ten times a second at most.
-//! * An event loop that runs out of descriptors says so, which is a call in it and a wake-up of the supervisor; at its
-//!   limit that is once for each connection that takes the place of one that ended.
+//! * An event loop that runs out of descriptors says so, and says when it has some again, each with a call in it and a
+//!   wake-up of the supervisor; at its limit that is both for each connection that takes the place of one that ended.
 //! * What the counts say is a hint: every worker can write them. One that lies draws connections to
 //!   itself or to others; it cannot open a closed gate or take a connection out of a queue that it
 //!   does not hold.

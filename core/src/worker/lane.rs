@@ -201,7 +201,7 @@ impl Lane {
         let room = room.left(in_service);
         self.has_room = room > 0;
         self.interest.begin();
-        let load = Load { in_service, room, cover: &self.cover };
+        let load = Load { in_service, room, is_short: self.is_short, cover: &self.cover };
         self.acceptor.arm(load, &mut self.interest);
         let pause = self.pause();
         self.apply(pause.is_some())?;
