@@ -50,7 +50,8 @@ pub fn main(registry: &Registry) -> ExitCode {
         // Wherever it was when it was interrupted is nobody's concern.
         let text =
             if status == INTERRUPTED { Interrupted.to_string() } else { format!("{error:#}") };
-        let _ = writeln!(io::stderr().lock(), "forkherd-bench: {text}");
+        // One write: workers end here, too, beside others that write lines.
+        let _ = io::stderr().write_all(format!("forkherd-bench: {text}\n").as_bytes());
         ExitCode::from(status)
     })
 }

@@ -41,6 +41,7 @@
 //! | [`open`](Strategy::open) | worker | makes an [`Acceptor`] of them |
 //! | [`admit`](Strategy::admit) | supervisor | the worker is ready: it may get connections |
 //! | [`avoid`](Strategy::avoid) | supervisor | it is stopped or hangs, or goes on: reversible |
+//! | [`waiting_for`](Strategy::waiting_for) | supervisor | does somebody wait for it, and for nobody else? |
 //! | [`retire`](Strategy::retire) | supervisor | it is to leave: final |
 //! | [`release`](Strategy::release) | supervisor | it was reaped |
 //! | [`dispatcher`](Strategy::dispatcher) | supervisor | accepts and hands on, where that is the strategy |

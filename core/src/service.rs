@@ -25,7 +25,7 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest a worker may take from its start until it is ready.
 pub const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a worker may be busy without getting anything done until it counts as hung.
+/// How long a worker may have something to do without getting anything done until it counts as hung.
 ///
 /// 30 s, gunicorn's default for the same question: longer than a request should take.
 pub const HUNG_AFTER: Duration = Duration::from_secs(30);
@@ -132,12 +132,13 @@ impl Service {
         self
     }
 
-    /// How long a worker may be busy without getting anything done until it counts as hung;
+    /// How long a worker may have something to do without getting anything done until it counts as hung;
     /// [`HUNG_AFTER`] if not set; `None`, or zero, for never.
     ///
     /// A hung worker gets no new connections, and what waits for it is taken over; what it serves it
     /// keeps, and when it goes on it is as before. One that serves one connection at a time hangs when
-    /// a call of its handler takes so long, whatever it keeps beyond its calls; one with an event loop when
+    /// a call of its handler takes so long, whatever it keeps beyond its calls, or when it is in none and a
+    /// connection has waited for it alone so long (a debugger holds it, or a freezer); one with an event loop when
     /// that does not turn, whatever it serves.
     #[must_use]
     pub fn hung_after(mut self, time: impl Into<Option<Duration>>) -> Self {

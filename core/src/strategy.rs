@@ -13,6 +13,7 @@ use crate::id::{SlotId, WorkerId};
 use crate::inherit::{Inherit, Inherited};
 use crate::listener::ListenSpec;
 use crate::pool::{Listener, Pool};
+use crate::sys::queue_len;
 
 /// How connections reach workers.
 ///
@@ -98,6 +99,16 @@ pub trait Strategy: fmt::Debug {
         Vec::new()
     }
 
+    /// Supervisor · from time to time, of a worker that serves one at a time and is idle: how many connections
+    /// wait where, as long as it is not avoided, nobody else takes them. It hangs if some do and it begins with none.
+    ///
+    /// By default those in the queues of its slot's own listeners, which is 0 where there are none.
+    fn waiting_for(&self, setup: &Setup<'_>, worker: WorkerId) -> u64 {
+        let queues = setup.slot_listeners(worker.slot).iter();
+        // A queue that cannot be looked at makes nobody hang.
+        queues.map(|queue| u64::from(queue_len(queue).unwrap_or(0))).sum()
+    }
+
     /// Supervisor · its share of the data path, for strategies where the supervisor accepts.
     fn dispatcher(&mut self) -> Option<&mut dyn Dispatcher> {
         None
@@ -151,6 +162,9 @@ impl<S: Strategy + ?Sized> Strategy for Box<S> {
     }
     fn uncovered(&self) -> Vec<SlotId> {
         (**self).uncovered()
+    }
+    fn waiting_for(&self, setup: &Setup<'_>, worker: WorkerId) -> u64 {
+        (**self).waiting_for(setup, worker)
     }
     fn dispatcher(&mut self) -> Option<&mut dyn Dispatcher> {
         (**self).dispatcher()

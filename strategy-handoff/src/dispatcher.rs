@@ -408,6 +408,13 @@ impl<B: Board> Routes<B> {
         Some(route.assigned.saturating_sub(route.channel.len().ok()?))
     }
 
+    /// How many connections wait in the worker's channel.
+    pub(crate) fn waiting_for(&self, worker: WorkerId) -> u64 {
+        let index = self.routes.binary_search_by_key(&worker, |route| route.worker);
+        let route = index.ok().and_then(|index| self.routes.get(index));
+        route.and_then(|route| route.channel.len().ok()).unwrap_or(0)
+    }
+
     /// The worker is gone: what it has not received goes to others.
     pub(crate) fn remove(&mut self, worker: WorkerId) {
         let Ok(index) = self.routes.binary_search_by_key(&worker, |route| route.worker) else {

@@ -415,6 +415,14 @@ impl Strategy for Handoff {
         }
     }
 
+    fn waiting_for(&self, _setup: &Setup<'_>, worker: WorkerId) -> u64 {
+        match &self.way {
+            Way::Routes(routes) => routes.waiting_for(worker),
+            // Whoever is free receives.
+            Way::Pull(_) => 0,
+        }
+    }
+
     fn release(&mut self, worker: WorkerId) {
         match &mut self.way {
             Way::Routes(routes) => routes.remove(worker),

@@ -53,7 +53,8 @@ pub(super) fn run(subject: &Subject, text: &str) -> ExitCode {
     match try_run(subject, text) {
         Ok(status) => status,
         Err(Trouble { message, status }) => {
-            let _ = writeln!(io::stderr(), "conformance: {message}");
+            // One write: others write lines there, too.
+            let _ = io::stderr().write_all(format!("conformance: {message}\n").as_bytes());
             ExitCode::from(status)
         }
     }

@@ -471,13 +471,18 @@ impl<'a> Supervisor<'a> {
         let runtime = self.job.plan.runtime;
         let has_heartbeat = !runtime.is_one_at_a_time();
         let rule = Rule { after, has_heartbeat, lanes: u64::from(runtime.lanes()) };
+        let (plan, needs, strategy) = (self.job.plan, self.job.needs, &*self.job.strategy);
+        let setup = Setup { plan, needs, pool: &mut self.pool, view: None };
         let mut changed = Vec::new();
         for (&worker, process) in self.processes.iter_mut().filter(|(_, p)| p.ready) {
-            let sign = process.sign();
+            let sign = process.sign(rule);
             let avoided = process.is_avoided();
             match &mut process.pulse {
                 Some(pulse) if !late || pulse.hung => {
-                    if pulse.feel(sign, rule, now) {
+                    // What waits for one that leaves waits for its successor as well.
+                    let is_waited_for =
+                        || !process.draining && strategy.waiting_for(&setup, worker) > 0;
+                    if pulse.feel(sign, rule, now, is_waited_for) {
                         changed.push((worker, pulse.hung, avoided));
                     }
                 }

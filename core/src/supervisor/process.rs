@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::time::{clock_getcpuclockid, clock_gettime};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::pulse::{Pulse, Sign};
+use super::pulse::{Pulse, Rule, Sign};
 use crate::board::{Board, Counts, Leaving};
 use crate::connection::ListenerName;
 use crate::error::Error;
@@ -141,9 +142,18 @@ impl Process {
         self.stopped || self.quits || self.pulse.is_some_and(|pulse| pulse.hung)
     }
 
-    pub(super) fn sign(&self) -> Sign {
+    pub(super) fn sign(&self, rule: Rule) -> Sign {
         let (calls, in_handler) = self.board.calls();
-        Sign { calls, in_handler, beat: self.board.beat() }
+        let is_idle = in_handler < rule.lanes && !rule.has_heartbeat;
+        let run = is_idle.then(|| self.time_run()).flatten();
+        Sign { calls, in_handler, beat: self.board.beat(), run }
+    }
+
+    /// How long it has run, all its threads together. `None`: the system does not tell.
+    fn time_run(&self) -> Option<Duration> {
+        // Not reaped yet, its number is its own.
+        let clock = clock_getcpuclockid(nix::unistd::Pid::from_raw(self.pid.cast_signed())).ok()?;
+        clock_gettime(clock).ok().map(Duration::from)
     }
 
     pub(super) fn counts(&self) -> Counts {

@@ -1,7 +1,7 @@
 //! Whether a worker hangs: it is alive and nothing gets done.
 //!
 //! A worker that a signal stopped is told by SIGCHLD. One whose handler loops for ever, or sleeps where it
-//! should not, shows only in what its page no longer counts. Pure: the loop looks at the pages, this says
+//! should not, or that a debugger or a freezer holds, shows only in what its page no longer counts. Pure: the loop looks at the pages, this says
 //! what they mean.
 
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ pub(super) struct Sign {
     pub(super) in_handler: u64,
     /// Turns of its event loop's heartbeat; 0 where there is none.
     pub(super) beat: u64,
+    /// How long it has run, if it is idle and has no event loop. Whoever is held does not run at all.
+    pub(super) run: Option<Duration>,
 }
 
 /// When a worker counts as hung.
@@ -24,7 +26,7 @@ pub(super) struct Rule {
     /// Without progress for so long.
     pub(super) after: Duration,
     /// It has an event loop, whose heartbeat never pauses. A worker without one may wait for ever: only
-    /// one that is busy on all its lanes can hang.
+    /// one that is busy on all its lanes can hang, or one that does not even run while somebody waits for it.
     pub(super) has_heartbeat: bool,
     pub(super) lanes: u64,
 }
@@ -50,10 +52,19 @@ impl Pulse {
         Self { last: sign, since: now, hung: false }
     }
 
-    /// Takes a look; true if `hung` has changed.
-    pub(super) fn feel(&mut self, sign: Sign, rule: Rule, now: Instant) -> bool {
+    /// Takes a look; true if `hung` has changed. `is_waited_for` is asked of a worker that is idle.
+    pub(super) fn feel(
+        &mut self,
+        sign: Sign,
+        rule: Rule,
+        now: Instant,
+        is_waited_for: impl FnOnce() -> bool,
+    ) -> bool {
         let busy = sign.in_handler >= rule.lanes;
-        if sign != self.last || !(busy || rule.has_heartbeat) {
+        // Others take what waits for one that hangs: that is no sign of life of its own.
+        let has_to_go_on =
+            || busy || rule.has_heartbeat || (sign.run.is_some() && (self.hung || is_waited_for()));
+        if sign != self.last || !has_to_go_on() {
             self.last = sign;
             self.since = now;
         }
@@ -70,22 +81,66 @@ mod tests {
 
     /// `signs`: milliseconds since the start, calls, lanes in one, beat. Gives the times of change.
     fn check(rule: Rule, signs: &[(u64, u64, u64, u64)], expected: &[(u64, bool)]) {
+        let looks = signs.iter().map(|&(at, calls, in_handler, beat)| {
+            (at, Sign { calls, in_handler, beat, run: None }, false)
+        });
+        check_looks(rule, looks, expected);
+    }
+
+    /// `signs`: milliseconds since the start, calls, milliseconds run, and whether somebody waits for it.
+    fn check_idle(signs: &[(u64, u64, u64, bool)], expected: &[(u64, bool)]) {
+        let looks = signs.iter().map(|&(at, calls, run, is_waited_for)| {
+            let run = Some(Duration::from_millis(run));
+            (at, Sign { calls, run, ..Sign::default() }, is_waited_for)
+        });
+        check_looks(RULE, looks, expected);
+    }
+
+    fn check_looks(
+        rule: Rule,
+        looks: impl Iterator<Item = (u64, Sign, bool)>,
+        expected: &[(u64, bool)],
+    ) {
         let start = Instant::now();
         let mut pulse = Pulse::new(Sign::default(), start);
-        let changes: Vec<_> = signs
-            .iter()
-            .filter_map(|&(at, calls, in_handler, beat)| {
+        let changes: Vec<_> = looks
+            .filter_map(|(at, sign, is_waited_for)| {
                 let now = start + Duration::from_millis(at);
-                let sign = Sign { calls, in_handler, beat };
-                pulse.feel(sign, rule, now).then_some((at, pulse.hung))
+                pulse.feel(sign, rule, now, || is_waited_for).then_some((at, pulse.hung))
             })
             .collect();
-        assert_eq!(changes, expected, "{signs:?}");
+        assert_eq!(changes, expected);
     }
 
     #[test]
     fn a_worker_that_waits_may_wait_for_ever() {
         check(RULE, &[(60, 0, 0, 0), (10_000, 0, 0, 0), (20_000, 5, 0, 0), (40_000, 5, 0, 0)], &[]);
+    }
+
+    #[test]
+    fn an_idle_one_that_does_not_run_while_somebody_waits_for_it_hangs_until_it_runs() {
+        // Others take what waited, and nobody comes any more: nothing of that is its doing.
+        let (waited_for, relieved) = (true, false);
+        let signs = [
+            (60, 3, 5, waited_for),
+            (200, 3, 5, waited_for),
+            (310, 3, 5, waited_for),
+            (400, 3, 5, relieved),
+            (9_000, 3, 5, relieved),
+            (9_050, 3, 6, relieved),
+        ];
+        check_idle(&signs, &[(310, true), (9_050, false)]);
+    }
+
+    #[test]
+    fn an_idle_one_does_not_hang_for_clients_that_it_serves_and_others_that_come() {
+        check_idle(&[(60, 1, 5, true), (400, 2, 9, true), (800, 3, 12, true)], &[]);
+        check_idle(
+            &[(60, 1, 5, true), (300, 1, 5, true), (305, 1, 5, false), (500, 1, 5, true)],
+            &[],
+        );
+        // Without descriptors it looks from time to time, and can do no more.
+        check_idle(&[(60, 1, 5, true), (400, 1, 6, true), (800, 1, 7, true)], &[]);
     }
 
     #[test]

@@ -45,6 +45,35 @@ pub(super) fn blocking_sleep(stage: &Stage) -> Outcome {
     Ok(Verdict::Passed)
 }
 
+/// It was idle when something froze it, of which no signal tells its supervisor.
+pub(super) fn frozen(stage: &Stage) -> Outcome {
+    let spec = Spec { workers: WORKERS, detect_stopped: false, hung_ms: Some(250), ..stage.spec() };
+    let mut herd = stage.serving(&spec)?;
+    herd.journal().expect("worker hangs");
+    let address = herd.address()?;
+    for victim in herd.wait_idle(WORKERS)? {
+        let mark = herd.journal().mark();
+        herd.stop(victim)?;
+        for answer in all_answered(crowd(address, CLIENTS, "serve")?)? {
+            if answer.worker == victim.worker {
+                return Err(format!("a frozen worker answered: {answer:?}"));
+            }
+        }
+        herd.resume(victim)?;
+        // Who was never waited for was not missed.
+        herd.journal().wait("the victim goes on", mark, |said| {
+            let last = said.iter().rev().find(|said| {
+                matches!(said, Said::Hung(worker) | Said::Recovered(worker) if *worker == victim.worker)
+            });
+            (!matches!(last, Some(Said::Hung(_)))).then_some(())
+        })?;
+        all_answered(crowd(address, CLIENTS, "serve")?)?;
+        herd.wait_idle(WORKERS)?;
+    }
+    herd.finish()?;
+    Ok(Verdict::Passed)
+}
+
 /// An event loop is busy, and nobody calls it hung yet: all others are served while it is, also by those who
 /// have more connections than the busy one.
 pub(super) fn busy_loop(stage: &Stage) -> Outcome {

@@ -81,6 +81,7 @@ pub(super) fn all() -> Vec<Case> {
         on_each("growing_and_shrinking_under_load_fails_nobody", scaling::under_load),
         on_one_lane("a_worker_in_an_endless_loop_keeps_nobody_waiting", hung::endless_loop),
         on_one_lane("a_hung_worker_keeps_nobody_waiting_and_may_go_on", hung::blocking_sleep),
+        on_each("a_frozen_worker_keeps_nobody_waiting_and_may_go_on", hung::frozen),
         Case {
             name: "a_busy_event_loop_keeps_nobody_waiting",
             runs: Runs::OutsideChannelsOnTokio,
