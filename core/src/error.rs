@@ -1,5 +1,6 @@
 //! What can go wrong with a service: which worker, listener or step, and what to do.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 
@@ -41,6 +42,9 @@ pub enum Error {
          let workers be this program started again (`Start::Again`)"
     )]
     Threads(usize),
+    /// The program that was to be the worker is not there.
+    #[error("cannot find the program `{}`, or may not execute it: give its path, or a name in PATH", .0.display())]
+    NoProgram(OsString),
     /// The strategy cannot serve this plan.
     #[error("strategy `{strategy}`: {reason}")]
     Unsupported {
@@ -150,6 +154,7 @@ impl Error {
                 | Self::MaxWorkers { .. }
                 | Self::Unsupported { .. }
                 | Self::Threads(_)
+                | Self::NoProgram(_)
         )
     }
 }

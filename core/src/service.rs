@@ -237,12 +237,15 @@ impl Service {
     ///
     /// # Errors
     /// As [`run`](Self::run); a strategy whose workers are given connections instead of listeners is
-    /// refused.
+    /// refused, and so is a program that is not there.
     pub fn run_program(
         mut self,
         mut strategy: impl Strategy,
         program: Program,
     ) -> Result<(), Error> {
+        if !program.exists() {
+            return Err(Error::NoProgram(program.path));
+        }
         let plan = self.plan(RuntimeKind::Blocking, true);
         let commands = self.commands.take().map(|(_, commands)| commands);
         let making = Making::Foreign(program);

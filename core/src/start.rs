@@ -1,6 +1,11 @@
 //! How workers come to be.
 
+use std::env;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::unistd::{AccessFlags, access};
 
 /// How the supervisor starts a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -47,5 +52,38 @@ impl Program {
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// Whether it is there and may be executed: otherwise every start of a worker would fail.
+    pub(crate) fn exists(&self) -> bool {
+        let is_program = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+        if self.path.as_bytes().contains(&b'/') {
+            return is_program(Path::new(&self.path));
+        }
+        // Where the system looks without one is its own affair.
+        env::var_os("PATH").is_none_or(|directories| {
+            env::split_paths(&directories).any(|directory| is_program(&directory.join(&self.path)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_a_file_that_may_be_executed_here_or_in_the_path() {
+        for (path, exists) in [
+            ("sh", true),
+            ("/bin/sh", true),
+            ("no-such-program", false),
+            ("/bin/no-such-program", false),
+            // A directory, and a file that is none.
+            ("/bin", false),
+            ("/proc/self/maps", false),
+            ("", false),
+        ] {
+            assert_eq!(Program::new(path).exists(), exists, "{path}");
+        }
     }
 }
