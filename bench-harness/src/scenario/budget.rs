@@ -61,7 +61,8 @@ mod tests {
         let time = |spec: &Spec, quick| spec.time(quick, players(spec), &NOTHING);
         let sum = |quick| specs.iter().map(|spec| time(spec, quick)).sum::<Duration>();
         assert!(sum(false) <= Duration::from_secs(105));
-        assert!(sum(true) <= Duration::from_secs(28));
+        // Within half a minute, also where a block of each is void and played again.
+        assert!(sum(true) <= Duration::from_secs(25));
         // Eight contestants, the whole of it: within half an hour.
         let tail = builtin::find("tail").unwrap();
         assert!(tail.time(false, 8, &NOTHING) <= Duration::from_secs(30 * 60));
