@@ -137,8 +137,8 @@ impl Service {
     ///
     /// A hung worker gets no new connections, and what waits for it is taken over; what it serves it
     /// keeps, and when it goes on it is as before. One that serves one connection at a time hangs when
-    /// a call of its handler takes so long, whatever it keeps beyond its calls, or when it is in none and a
-    /// connection has waited for it alone so long (a debugger holds it, or a freezer); one with an event loop when
+    /// a call of its handler takes so long, whatever it keeps beyond its calls, or when it is in none, does
+    /// not run, and a connection has waited for it alone so long (a debugger holds it, or a freezer); one with an event loop when
     /// that does not turn, whatever it serves.
     #[must_use]
     pub fn hung_after(mut self, time: impl Into<Option<Duration>>) -> Self {

@@ -100,7 +100,7 @@ pub trait Strategy: fmt::Debug {
     }
 
     /// Supervisor · from time to time, of a worker that serves one at a time and is idle: how many connections
-    /// wait where, as long as it is not avoided, nobody else takes them. It hangs if some do and it begins with none.
+    /// wait where, as long as it is not avoided, nobody else takes them. It hangs if some do and it does not even run.
     ///
     /// By default those in the queues of its slot's own listeners, which is 0 where there are none.
     fn waiting_for(&self, setup: &Setup<'_>, worker: WorkerId) -> u64 {

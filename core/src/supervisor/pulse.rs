@@ -1,8 +1,8 @@
 //! Whether a worker hangs: it is alive and nothing gets done.
 //!
 //! A worker that a signal stopped is told by SIGCHLD. One whose handler loops for ever, or sleeps where it
-//! should not, or that a debugger or a freezer holds, shows only in what its page no longer counts. Pure: the loop looks at the pages, this says
-//! what they mean.
+//! should not, shows only in what its page no longer counts; one that a debugger or a freezer holds while it
+//! is idle, in that it does not even run. Pure: the loop looks at pages and clocks, this says what they mean.
 
 use std::time::{Duration, Instant};
 
