@@ -138,8 +138,8 @@ impl Meter {
             let _ = stream.set_read_timeout(self.0.read_timeout);
         }
         Connection {
-            stream,
             info: Info { peer, listener, serving: Serving { meter: self.clone() } },
+            stream,
         }
     }
 
@@ -241,13 +241,14 @@ impl std::fmt::Debug for Meter {
 
 /// A connection a worker serves.
 ///
-/// Reads and writes go to the socket. Dropping it closes the socket, *then* counts the connection as
-/// completed, and tells the supervisor if that waits for room.
+/// Reads and writes go to the socket. Dropping it counts the connection as completed, tells the supervisor
+/// if that waits for room, and *then* closes the socket: the next connection can come on its way meanwhile,
+/// and who has seen the end of one finds it counted.
 #[derive(Debug)]
 pub struct Connection {
-    // The order matters: the socket is closed before `serving` counts.
-    stream: Stream,
+    // The order matters: `info` counts before the socket is closed.
     info: Info,
+    stream: Stream,
 }
 
 /// What every kind of connection knows about itself.
@@ -315,8 +316,8 @@ impl Connection {
 
     /// The socket and the count apart, for libraries that want to own a stream.
     ///
-    /// Drop the stream first, then [`Serving`]: the supervisor may send the next connection as soon as
-    /// the count ends.
+    /// Drop [`Serving`] when you are done with the stream, just before or after it: the supervisor may send the
+    /// next connection as soon as the count ends.
     #[must_use]
     pub fn into_parts(self) -> (Stream, Serving) {
         (self.stream, self.info.serving)
@@ -530,6 +531,25 @@ mod tests {
             assert_eq!(ends, [io::ErrorKind::WouldBlock; 3]);
             assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
         });
+    }
+
+    /// What waits for this worker comes on its way while it closes, and who has seen the end finds it counted.
+    #[test]
+    fn a_connection_is_counted_and_its_dispatcher_woken_before_it_is_closed() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let meter = Meter::alone(None);
+        let connection = meter.begin(ours.into(), None, 0);
+        assert_eq!(meter.in_service(), 1);
+        let (counted, told) = mpsc::channel();
+        let (board, client) = (meter.clone(), theirs.try_clone().unwrap());
+        meter.on_completed(move || {
+            let seen = (&client).read(&mut [0]).map_err(|error| error.kind());
+            counted.send((board.in_service(), seen)).unwrap();
+        });
+        drop(connection);
+        assert_eq!(told.recv().unwrap(), (0, Err(io::ErrorKind::WouldBlock)));
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]

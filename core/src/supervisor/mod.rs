@@ -222,11 +222,7 @@ impl<'a> Supervisor<'a> {
         self.perform(first);
         while self.outcome.is_none() {
             self.settle();
-            let now_wanted = self.arm_dispatcher().unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot watch the listeners: pausing");
-                self.dispatch_paused_until = Some(Instant::now() + AcceptFault::PAUSE);
-                false
-            });
+            let mut now_wanted = self.arm_dispatcher();
             let timeout = if now_wanted { Some(Timespec::default()) } else { self.timeout() };
             let mut buffer = [MaybeUninit::<EpollEvent>::uninit(); EVENTS];
             let tokens: Vec<Token> = match epoll::wait(&self.epoll, &mut buffer, timeout.as_ref()) {
@@ -238,6 +234,8 @@ impl<'a> Supervisor<'a> {
             };
             self.clock.turn(Instant::now(), self.deadline().is_some());
             self.handle(&tokens);
+            // A kick says that there may be room again: without this the next wait would only say it once more.
+            now_wanted |= tokens.contains(&Token::Kick) && self.arm_dispatcher();
             let ready: Vec<SourceId> = tokens
                 .iter()
                 .filter_map(|token| match token {
@@ -771,7 +769,15 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Applies the dispatcher's wishes; true if it has work already.
-    fn arm_dispatcher(&mut self) -> io::Result<bool> {
+    fn arm_dispatcher(&mut self) -> bool {
+        self.try_arm().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot watch the listeners: pausing");
+            self.dispatch_paused_until = Some(Instant::now() + AcceptFault::PAUSE);
+            false
+        })
+    }
+
+    fn try_arm(&mut self) -> io::Result<bool> {
         let Some(dispatcher) = self.job.strategy.dispatcher() else { return Ok(false) };
         let paused = match self.dispatch_paused_until {
             Some(until) if until > Instant::now() => true,

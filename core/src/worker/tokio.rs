@@ -295,11 +295,11 @@ impl Watched {
 
 /// A connection on the tokio runtime: [`Connection`] with asynchronous reads and writes.
 ///
-/// Dropping it closes the socket, then counts the connection as completed.
+/// Dropping it counts the connection as completed, then closes the socket.
 pub struct AsyncConnection {
-    // The order matters: the socket is closed before `info` counts.
-    stream: AsyncStream,
+    // The order matters: `info` counts before the socket is closed.
     info: Info,
+    stream: AsyncStream,
     drain: Rc<Drain>,
     taken: Instant,
 }
@@ -362,7 +362,7 @@ impl AsyncConnection {
         &self.stream
     }
 
-    /// The socket and the count apart, for libraries that want to own a stream. Drop the stream first.
+    /// The socket and the count apart, for libraries that want to own a stream. Drop both when you are done.
     #[must_use]
     pub fn into_parts(self) -> (AsyncStream, Serving) {
         (self.stream, self.info.into_serving())
