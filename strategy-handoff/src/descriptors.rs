@@ -7,7 +7,7 @@
 //! receives without asking. When something is, it is *short*, and looks at each message before it receives it,
 //! until a look finds them free again.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -16,17 +16,12 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::channel::BATCH;
 
-/// A worker looks once in so many connections.
+/// A worker looks once in so many connections at least, and once in so many at most; between them in a sixteenth of
+/// its limit.
 ///
-/// 64: one call for so many can be seen in no measurement.
-const LOOK_EVERY: u32 = 64;
-
-/// So many numbers below the limit.
-///
-/// 144: a batch, and for each connection between two looks two files that its handler opens and keeps. The
-/// connections themselves show when they come so far.
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "it is 144")]
-const MARGIN: RawFd = (2 * LOOK_EVERY as usize + BATCH) as RawFd;
+/// 64: one call for so many can be seen in no measurement but a count of system calls. 1024: a look costs some
+/// 20 ns for each number (Linux 6.18), and nobody shall wait for it.
+const LOOK_EVERY: RangeInclusive<u32> = 64..=1024;
 
 /// What is known of the table of descriptors. It belongs to the process, and so does this: what one lane loses is
 /// a warning to all.
@@ -41,7 +36,13 @@ pub(crate) struct Table {
 
 /// The last numbers below the limit.
 #[derive(Clone, Debug)]
-pub(crate) struct Margin(Range<RawFd>);
+pub(crate) struct Margin {
+    /// A batch, and for each connection between two looks two files that its handler opens and keeps. The
+    /// connections themselves show when they come so far.
+    numbers: Range<RawFd>,
+    /// Connections between two looks.
+    every: u32,
+}
 
 impl Margin {
     /// As the limit is now.
@@ -51,12 +52,15 @@ impl Margin {
     }
 
     fn below(limit: RawFd) -> Self {
-        Self((limit - MARGIN).max(0)..limit)
+        let every = u32::try_from(limit / 16).unwrap_or(0);
+        let every = every.clamp(*LOOK_EVERY.start(), *LOOK_EVERY.end());
+        let margin = RawFd::try_from(2 * every as usize + BATCH).unwrap_or(RawFd::MAX);
+        Self { numbers: (limit - margin).max(0)..limit, every }
     }
 
     /// Whether there are so many, and any before them.
     fn is_whole(&self) -> bool {
-        self.0.start > 0
+        self.numbers.start > 0
     }
 }
 
@@ -74,8 +78,8 @@ impl Table {
         if self.left.load(Ordering::Relaxed) > 0 {
             return;
         }
-        self.left.store(LOOK_EVERY, Ordering::Relaxed);
-        let is_plenty = margin.is_whole() && are_free(margin.0.clone());
+        self.left.store(margin.every, Ordering::Relaxed);
+        let is_plenty = margin.is_whole() && are_free(margin.numbers.clone());
         self.is_short.store(!is_plenty, Ordering::Relaxed);
     }
 
@@ -86,7 +90,7 @@ impl Table {
         let left = self.left.load(Ordering::Relaxed);
         let more = u32::try_from(count + lost).unwrap_or(u32::MAX);
         self.left.store(left.saturating_sub(more), Ordering::Relaxed);
-        if lost > 0 || highest >= margin.0.start {
+        if lost > 0 || highest >= margin.numbers.start {
             self.is_short.store(true, Ordering::Relaxed);
         }
     }
@@ -106,28 +110,28 @@ mod tests {
     use super::*;
 
     const LIMIT: RawFd = 400;
+    /// Looks there are rarer.
+    const MORE: RawFd = 2_000;
 
     /// A worker's table of descriptors, and what is open in it.
     struct World {
         table: Table,
         margin: Margin,
-        open: BTreeSet<RawFd>,
+        free: BTreeSet<RawFd>,
         connections: Vec<RawFd>,
         files: Vec<RawFd>,
         lost: usize,
     }
 
     impl World {
-        fn new() -> Self {
-            let (table, margin) = (Table::new(), Margin::below(LIMIT));
+        fn new(limit: RawFd) -> Self {
+            let (table, margin) = (Table::new(), Margin::below(limit));
             let (connections, files) = (Vec::new(), Vec::new());
-            Self { table, margin, open: (0..12).collect(), connections, files, lost: 0 }
+            Self { table, margin, free: (12..limit).collect(), connections, files, lost: 0 }
         }
 
         fn lowest(&mut self) -> Option<RawFd> {
-            let number = (0..LIMIT).find(|number| !self.open.contains(number))?;
-            self.open.insert(number);
-            Some(number)
+            self.free.pop_first()
         }
 
         fn open_files(&mut self, count: usize) {
@@ -137,10 +141,9 @@ mod tests {
 
         /// One message. Whoever is short looks whether there is room for it.
         fn receive(&mut self, count: usize) -> usize {
-            let open = &self.open;
-            self.table.look_with(&self.margin, |mut last| last.all(|one| !open.contains(&one)));
-            let room = usize::try_from(LIMIT).unwrap() - self.open.len();
-            if self.table.is_short() && count > room {
+            let free = &self.free;
+            self.table.look_with(&self.margin, |mut last| last.all(|one| free.contains(&one)));
+            if self.table.is_short() && count > self.free.len() {
                 return 0;
             }
             let received: Vec<_> = (0..count).map_while(|_| self.lowest()).collect();
@@ -156,7 +159,7 @@ mod tests {
             let list = from(self);
             if !list.is_empty() {
                 let number = list.swap_remove(which % list.len());
-                self.open.remove(&number);
+                self.free.insert(number);
             }
         }
     }
@@ -185,9 +188,10 @@ mod tests {
         /// Whatever ends, and wherever that leaves holes.
         #[test]
         fn who_keeps_two_files_for_each_connection_loses_nothing(
+            limit in prop_oneof![Just(LIMIT), Just(MORE)],
             steps in proptest::collection::vec(step(), 1..600),
         ) {
-            let mut world = World::new();
+            let mut world = World::new(limit);
             for step in steps {
                 match step {
                     Step::Receive(count, files) => {
@@ -209,7 +213,7 @@ mod tests {
     /// All of them low, and a cache above: each message is received on a low number again.
     #[test]
     fn holes_below_a_full_table_cost_one_message() {
-        let mut world = World::new();
+        let mut world = World::new(LIMIT);
         for _ in 0..4 {
             world.receive(1);
         }
@@ -241,6 +245,14 @@ mod tests {
         let table = Table::new();
         table.look_with(&Margin::below(64), |_| true);
         assert!(table.is_short());
-        assert_eq!(Margin::below(64).0, 0..64);
+        assert_eq!(Margin::below(64).numbers, 0..64);
+    }
+
+    #[test]
+    fn who_may_open_more_looks_more_seldom() {
+        let every = [64, 1_024, 20_000, 1 << 20].map(|limit| Margin::below(limit).every);
+        assert_eq!(every, [64, 64, 1_024, 1_024]);
+        assert_eq!(Margin::below(1_024).numbers, 880..1_024);
+        assert_eq!(Margin::below(20_000).numbers, 17_936..20_000);
     }
 }

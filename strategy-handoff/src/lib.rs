@@ -86,11 +86,12 @@
 //! * A worker without a free descriptor does not receive: at the limit of open files `recvmsg(2)` succeeds *without*
 //!   the connection, which is lost. What else is open is measured once, when the worker starts, and 8 more are
 //!   reserved. For what handlers open beyond that (a cache of files) it looks every 64 connections whether the last
-//!   144 numbers below the limit are free; if they are not, it looks at each message before it receives it, and costs
+//!   144 numbers below the limit are free (where the limit is above 1,024, every sixteenth of it, at most 1,024, and
+//!   two numbers for each of these); if they are not, it looks at each message before it receives it, and costs
 //!   three calls more per connection. So a handler may keep two files for each connection and nothing is lost. Who opens
 //!   more than is left between two looks loses the message that comes then, 1 connection, or on an event loop up
 //!   to 16; and where threads receive or open files at the same time, one for each of them. It is logged as a
-//!   warning, counted as failed, its credit comes back, and no more is lost until the 144 were free again.
+//!   warning, counted as failed, its credit comes back, and no more is lost until these were free again.
 //! * A worker that has no descriptor for the next message is *full*: it is sent nothing more, and what is in its channel
 //!   goes to others as soon as they have room. Where nobody has, it waits there, and comes one by one. In `pull`'s
 //!   channel nothing waits for one worker alone.
