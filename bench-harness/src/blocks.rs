@@ -41,17 +41,65 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// Rounds if there is time: enough to shuffle.
 const ROUNDS: u32 = 3;
 
-/// A part in one round: its trace, and what each contestant brought that has played it.
+/// A part in one round: its trace, and what each contestant brought by its turn.
 struct Turn<'p> {
     part: &'p Part,
     arrivals: Vec<Arrival>,
-    played: Vec<Option<Played>>,
+    brought: Vec<Brought>,
 }
 
-/// Runs the scenario. Somebody who interrupts it gets the rounds that are finished.
+/// What a contestant brought in a part.
+enum Brought {
+    /// It had no turn.
+    Nothing,
+    /// It was interrupted: what it had brought before, if its block was void and played again.
+    Unfinished(Played),
+    Block(Played),
+}
+
+impl Turn<'_> {
+    /// Whether everybody has played it.
+    fn is_finished(&self) -> bool {
+        self.brought.iter().all(Brought::is_block)
+    }
+
+    /// Hands what was brought to the runners: figures of who has played it `if` they count, and of everybody what
+    /// became of connections. Returns what the ideal was charged.
+    fn hand_over(self, running: &[&Contestant], runners: &mut [Runner], counts: bool) -> f64 {
+        let charge_us = charge_of(running, &self.brought);
+        for (runner, brought) in runners.iter_mut().zip(self.brought) {
+            match brought {
+                Brought::Block(played) if counts => {
+                    runner.add(self.part, &self.arrivals, played, charge_us);
+                }
+                Brought::Block(played) | Brought::Unfinished(played) => {
+                    runner.account(&self.arrivals, &played);
+                }
+                Brought::Nothing => {}
+            }
+        }
+        charge_us
+    }
+}
+
+impl Brought {
+    fn is_block(&self) -> bool {
+        matches!(self, Self::Block(_))
+    }
+
+    fn block(&self) -> Option<&Played> {
+        match self {
+            Self::Block(played) => Some(played),
+            Self::Unfinished(_) | Self::Nothing => None,
+        }
+    }
+}
+
+/// Runs the scenario. Somebody who interrupts it gets the rounds that are finished, the parts of the next that
+/// everybody has played, and if there is none of either, whoever has played the first part.
 ///
 /// # Errors
-/// A server or the load process could not be run, or we were interrupted before a round was finished.
+/// A server or the load process could not be run, or we were interrupted before a block was finished.
 pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Scenario> {
     let (runtime, needed) = (context.runtime(spec), spec.needs());
     let mut random = SmallRng::seed_from_u64(context.seed);
@@ -73,7 +121,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     let mut runners: Vec<Runner> =
         running.iter().map(|one| Runner::new(one, context, runtime, open)).collect();
     let mut order: Vec<usize> = (0..running.len()).collect();
-    let mut rounds = 0;
+    let (mut rounds, mut unfinished) = (0, None);
     for round in 0..planned {
         let seed = trace_seed(context.seed, round);
         let mut turns: Vec<Turn<'_>> = Vec::new();
@@ -96,46 +144,53 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
                     let one = block.play(running[index], &mut load);
                     one.inspect(|_| context.progress.tick()).map_err(|one| one.at(place()))
                 });
-                let (brought, ended) = until_unfinished(blocks, Played::unfinished);
-                let mut played: Vec<Option<Played>> = running.iter().map(|_| None).collect();
-                for (&index, one) in order.iter().zip(brought) {
-                    played[index] = Some(one);
+                let blocks = blocks.map(|one| one.map(Brought::Block));
+                let (blocks, ended) = until_unfinished(blocks, |voided| {
+                    Brought::Unfinished(Played::unfinished(voided))
+                });
+                let mut brought: Vec<Brought> = running.iter().map(|_| Brought::Nothing).collect();
+                for (&index, one) in order.iter().zip(blocks) {
+                    brought[index] = one;
                 }
-                turns.push(Turn { part, arrivals, played });
+                turns.push(Turn { part, arrivals, brought });
                 ended?;
             }
             anyhow::Ok(())
         };
-        if let Err(error) = play() {
-            if !context.keeps_after(&error, rounds) {
-                return Err(error);
-            }
-            // Some played on this trace and others did not, or not to a good end. Their connections stay in the
-            // account.
-            for Turn { arrivals, played, .. } in &turns {
-                for (runner, played) in runners.iter_mut().zip(played) {
-                    played.iter().for_each(|played| runner.account(arrivals, played));
+        let interrupted = match play() {
+            Ok(()) => None,
+            Err(error) => {
+                let is_any = turns.iter().any(|turn| turn.brought.iter().any(Brought::is_block));
+                if !context.keeps_after(&error, rounds + u32::from(is_any)) {
+                    return Err(error);
                 }
+                Some(turns.iter().filter(|turn| turn.is_finished()).count())
             }
+        };
+        for turn in turns {
+            // Some played a part that was interrupted, and others did not: their figures count if there are no
+            // others, and of the others then it is said that they have none.
+            let counts = turn.is_finished() || (rounds == 0 && interrupted == Some(0));
+            let charge_us = turn.hand_over(&running, &mut runners, counts);
+            charges_us.extend(counts.then_some(charge_us));
+        }
+        if interrupted.is_none_or(|parts| parts > 0 || rounds == 0) {
+            seeds.push(seed);
+            rounds += 1;
+            unfinished = interrupted.map(|parts| u32::try_from(parts).unwrap_or(u32::MAX));
+        }
+        if interrupted.is_some() {
             break;
         }
-        for Turn { part, arrivals, played } in turns {
-            let played: Vec<Played> = played.into_iter().flatten().collect();
-            let charge_us = charge_of(&running, &played);
-            charges_us.push(charge_us);
-            for (runner, played) in runners.iter_mut().zip(played) {
-                runner.add(part, &arrivals, played, charge_us);
-            }
-        }
-        seeds.push(seed);
-        rounds += 1;
         context.progress.round(rounds);
     }
 
-    let yardstick = runners.iter().position(|one| one.label == context.asked.against);
-    let yardstick = yardstick.map(|index| &runners[index]);
-    let mut rows: Vec<Row> =
-        runners.iter().map(|runner| runner.row(yardstick, &mut random)).collect();
+    let yardstick = runners.iter().find(|one| one.label == context.asked.against);
+    let yardstick = yardstick.filter(|one| one.has_played());
+    let mut rows: Vec<Row> = runners
+        .iter()
+        .map(|one| if one.has_played() { one.row(yardstick, &mut random) } else { one.left_out() })
+        .collect();
     let mut notes = Vec::new();
     if rows.iter().any(|row| !row.tails.is_empty() || row.ideal.is_some()) {
         let somebody_told = runners.iter().any(Runner::told_after);
@@ -148,6 +203,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
     let cautions = runners.iter().filter_map(Runner::caution).collect();
     let failures = runners.iter().zip(&rows).flat_map(|(runner, row)| runner.failures(row));
     let failures = failures.collect();
+    rows.sort_by_key(|row| row.skipped.is_some());
     rows.extend(skipped.into_iter().map(|contestant| Row {
         contestant: contestant.label(),
         skipped: contestant.obstacle(runtime, &needed),
@@ -160,6 +216,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         runtime,
         unit: open.unit().to_owned(),
         rounds,
+        unfinished,
         seeds,
         block_s: lengths.iter().filter(|_| rounds > 0).map(Duration::as_secs_f64).collect(),
         spread: "busy time".to_owned(),
@@ -185,11 +242,12 @@ fn draw(part: &Part, workers: u32, length: Duration, seed: u64) -> anyhow::Resul
     Ok(arrivals)
 }
 
-/// What the ideal of a round is charged, from what everyone measured in it.
-fn charge_of(running: &[&Contestant], played: &[Played]) -> f64 {
+/// What the ideal of a part is charged, from what everyone measured who has played it.
+fn charge_of(running: &[&Contestant], brought: &[Brought]) -> f64 {
+    let after_us = |brought: &Brought| brought.block().and_then(Played::after_us);
     let baseline = running.iter().position(|one| one.label() == BASELINE);
-    let baseline = baseline.and_then(|index| played[index].after_us());
-    ideal::charge(baseline, played.iter().filter_map(Played::after_us))
+    let baseline = baseline.and_then(|index| after_us(&brought[index]));
+    ideal::charge(baseline, brought.iter().filter_map(after_us))
 }
 
 /// What intervals of so few `rounds` do not say.

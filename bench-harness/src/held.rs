@@ -12,7 +12,7 @@ use crate::load::protocol::{self, Open, Order};
 use crate::measure::share::Share;
 use crate::report::{Held, Row, Scenario};
 use crate::scenario::spec::{self, Spec};
-use crate::scenario::{Context, ended, unaccounted};
+use crate::scenario::{Context, INTERRUPTED, ended, unaccounted};
 use crate::server::Server;
 use crate::void::{Finished, Unfinished, Watch, until_unfinished};
 
@@ -67,7 +67,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, held: &spec::Held) -> anyhow::Res
             if !context.keeps_after(&error, finished) {
                 return Err(error);
             }
-            row.skipped = Some("interrupted before it had finished".to_owned());
+            row.skipped = Some(INTERRUPTED.to_owned());
             skipped.push(row);
             continue;
         }

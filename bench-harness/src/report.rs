@@ -120,6 +120,10 @@ pub struct Scenario {
     pub unit: String,
     /// Rounds measured, warm-up not counted.
     pub rounds: u32,
+    /// If somebody interrupted the last of them, and something of it is kept: how many kinds of block everybody
+    /// played in it; 0 if only some did, and only the first.
+    #[serde(default)]
+    pub unfinished: Option<u32>,
     /// All rounds that were played, those included that were void.
     #[serde(default)]
     pub voids: Voids,
@@ -168,13 +172,27 @@ impl Scenario {
         Some(Ratio { value, interval: interval.filter(|_| self.knows_starts()) })
     }
 
-    /// How much of it was finished: rounds or, where each contestant has a turn of its own, contestants.
+    /// How much of it was finished: rounds or, where only some contestants had their turn, contestants.
     #[must_use]
     pub fn finished(&self) -> String {
-        match self.rows.iter().filter(|row| !row.held.is_empty()).count() {
-            0 => text::rounds(self.rounds),
-            1 => "1 contestant".to_owned(),
-            many => format!("{many} contestants"),
+        let contestants =
+            |has_finished: fn(&&Row) -> bool| match self.rows.iter().filter(has_finished).count() {
+                1 => "1 contestant".to_owned(),
+                many => format!("{many} contestants"),
+            };
+        match self.unfinished {
+            Some(0) => contestants(|row| row.skipped.is_none()),
+            Some(parts) => {
+                let parts = format!("{parts} of the {} kinds of block", self.block_s.len());
+                match self.rounds.saturating_sub(1) {
+                    0 => format!("{parts} of the first round"),
+                    whole => format!("{} and {parts} of the next", text::rounds(whole)),
+                }
+            }
+            None if self.rows.iter().any(|row| !row.held.is_empty()) => {
+                contestants(|row| !row.held.is_empty())
+            }
+            None => text::rounds(self.rounds),
         }
     }
 }

@@ -63,6 +63,9 @@ pub struct Asked<'a> {
     pub seeds: Option<NonZeroU32>,
 }
 
+/// What is said of who has no figures for that reason.
+pub(crate) const INTERRUPTED: &str = "interrupted before it had finished";
+
 impl Context<'_> {
     /// Worker processes of this contestant.
     #[must_use]

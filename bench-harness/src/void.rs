@@ -219,9 +219,9 @@ impl<T> Unfinished<T> {
 
 /// What rounds brought, until one came to no end: of that one, too, what it had brought before, as `unfinished`
 /// makes it; its losses are losses.
-pub fn until_unfinished<T>(
-    rounds: impl IntoIterator<Item = Result<T, Unfinished<T>>>,
-    unfinished: impl FnOnce(Vec<T>) -> T,
+pub fn until_unfinished<T, U>(
+    rounds: impl IntoIterator<Item = Result<T, Unfinished<U>>>,
+    unfinished: impl FnOnce(Vec<U>) -> T,
 ) -> (Vec<T>, anyhow::Result<()>) {
     let mut brought = Vec::new();
     for round in rounds {

@@ -39,7 +39,7 @@ fn processes(words: &[&str]) -> Vec<u32> {
 
 /// Waits until `done` says so.
 fn await_that(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !done() {
         assert!(Instant::now() < deadline, "waited too long: {what}");
         std::thread::sleep(Duration::from_millis(5));
@@ -440,9 +440,16 @@ fn interrupted(
     let seen = &saved["scenarios"][0];
     assert_eq!(seen["failures"], serde_json::json!([]), "{seen}");
     let notes = seen["notes"].to_string();
-    let finished = match scenario {
-        "long-lived" => "1 contestant".to_owned(),
-        _ => format!("{} round", seen["rounds"]),
+    let rounds = |rounds: u64| format!("{rounds} round{}", if rounds == 1 { "" } else { "s" });
+    let whole = seen["rounds"].as_u64().unwrap();
+    let finished = match seen["unfinished"].as_u64() {
+        None if scenario == "long-lived" => "1 contestant".to_owned(),
+        None => rounds(whole),
+        Some(0) => "1 contestant".to_owned(),
+        Some(parts) if whole == 1 => format!("{parts} of the 3 kinds of block of the first round"),
+        Some(parts) => {
+            format!("{} and {parts} of the 3 kinds of block of the next", rounds(whole - 1))
+        }
     };
     assert!(notes.contains(&format!("Interrupted with {finished}")), "{notes}");
     let again = run(&["report", file.to_str().unwrap()]);
@@ -500,6 +507,63 @@ fn an_interrupted_scenario_keeps_its_finished_rounds() {
                 }
             });
         }
+    });
+}
+
+/// Waits until so many servers have come and gone, and the next one is there.
+fn had_turns(orchestrator: u32, turns: usize) {
+    let parent = orchestrator.to_string();
+    let is_child = |pid: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().any(|line| line.strip_prefix("PPid:\t") == Some(&parent))
+    };
+    let mut seen = std::collections::BTreeSet::new();
+    await_that("too few servers", || {
+        // Their workers have the same command line.
+        let servers = processes(&["--parent", &parent, "--strategy"]);
+        seen.extend(servers.into_iter().filter(is_child));
+        seen.len() > turns
+    });
+}
+
+#[test]
+fn a_first_round_that_was_interrupted_keeps_who_had_a_turn() {
+    let arguments = ["--strategies=prefork,handoff", "--against=prefork", "--seconds=3"];
+    let seen = interrupted("uneven-work", &arguments, |orchestrator, _| had_turns(orchestrator, 1));
+    assert_eq!((&seen["unfinished"], &seen["rounds"]), (&0.into(), &1.into()), "{seen}");
+    assert_eq!(seen["seeds"].as_array().unwrap().len(), 1);
+    let rows = seen["rows"].as_array().unwrap();
+    assert!(
+        rows[0]["skipped"].is_null() && rows[0]["latency"]["samples"].as_u64() > Some(0),
+        "{seen}"
+    );
+    assert_eq!(rows[1]["skipped"], "interrupted before it had finished");
+    let names: std::collections::BTreeSet<_> =
+        rows.iter().map(|row| row["contestant"].as_str().unwrap()).collect();
+    assert_eq!(names, ["handoff", "prefork"].into());
+}
+
+#[test]
+fn a_round_that_was_interrupted_keeps_the_parts_that_everybody_played() {
+    let arguments = ["--strategies=prefork,handoff", "--against=prefork", "--seconds=2"];
+    let kept = |turns| {
+        let seen =
+            interrupted("tail", &arguments, |orchestrator, _| had_turns(orchestrator, turns));
+        let figures = seen["rows"].as_array().unwrap().iter().map(|row| {
+            assert!(row["skipped"].is_null(), "{row}");
+            row["tails"].as_array().unwrap().len()
+        });
+        let figures = figures.collect::<Vec<_>>();
+        assert_eq!(seen["rounds"], seen["seeds"].as_array().unwrap().len(), "{seen}");
+        (seen["unfinished"].as_u64(), seen["rounds"].as_u64().unwrap(), figures)
+    };
+    // Two contestants and three parts, of which the last has two figures.
+    std::thread::scope(|scope| {
+        let turns = [3, 7, 9].map(|turns| scope.spawn(move || kept(turns)));
+        let [second_part, second_round, its_second_part] = turns.map(|one| one.join().unwrap());
+        assert_eq!(second_part, (Some(1), 1, vec![1; 2]));
+        assert_eq!(second_round, (None, 1, vec![4; 2]));
+        assert_eq!(its_second_part, (Some(1), 2, vec![4; 2]));
     });
 }
 

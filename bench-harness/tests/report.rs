@@ -182,6 +182,7 @@ fn report() -> Report {
         runtime: Runtime::Blocking,
         unit: "connection".to_owned(),
         rounds,
+        unfinished: None,
         spread: "busy time".to_owned(),
         seeds: if name == "worker-killed" { vec![123_456] } else { Vec::new() },
         rows,

@@ -22,7 +22,7 @@ use crate::measure::share::Share;
 use crate::measure::timeline::{self, Deed};
 use crate::report::{Caution, Hung, Kills, Moment, Ratios, Row, Samples, Tail};
 use crate::scenario::spec::{Fault, Open, Part};
-use crate::scenario::{self, Context, ended, unaccounted};
+use crate::scenario::{self, Context, INTERRUPTED, ended, unaccounted};
 
 /// Consecutive requests that are resampled together: they queued behind each other.
 const CHUNK: usize = 100;
@@ -35,6 +35,8 @@ const LANES: u64 = 1;
 pub(super) struct Runner {
     pub(super) label: String,
     workers: u32,
+    /// Whether it has a block whose figures count.
+    has_played: bool,
     /// Cores of this machine.
     cores: u32,
     /// Whether all blocks are of one kind, so that their latencies may be pooled.
@@ -113,6 +115,22 @@ impl Runner {
         }
     }
 
+    /// Whether it has a block whose figures count.
+    pub(super) fn has_played(&self) -> bool {
+        self.has_played
+    }
+
+    /// Its row if it has not: somebody interrupted us.
+    pub(super) fn left_out(&self) -> Row {
+        Row {
+            contestant: self.label.clone(),
+            skipped: Some(INTERRUPTED.to_owned()),
+            connections: self.connections.clone(),
+            void: self.void,
+            ..Row::default()
+        }
+    }
+
     /// Adds what a block brought; the ideal is charged `charge_us` per request.
     pub(super) fn add(
         &mut self,
@@ -122,6 +140,7 @@ impl Runner {
         charge_us: f64,
     ) {
         self.account(arrivals, &played);
+        self.has_played = true;
         let records = &played.trace.records;
         self.lags.add(&played.trace);
         self.pss_kib.extend(played.pss_kib);
@@ -184,7 +203,7 @@ impl Runner {
     }
 
     /// Adds what was lost, and what became of every connection of a block, each time that it was played.
-    /// This is all that is kept of a block of a round that was not finished.
+    /// This is all that is kept of a block of a part that not everybody has played.
     pub(super) fn account(&mut self, arrivals: &[Arrival], played: &Played) {
         for void in &played.voided {
             self.count(arrivals, void);
@@ -582,7 +601,7 @@ mod tests {
         assert!(ended.is_err() && plays.next().is_none());
         let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open("uneven-work"));
         brought.iter().for_each(|played| runner.account(&[], played));
-        let row = runner.row(None, &mut rand::SeedableRng::seed_from_u64(1));
+        let row = runner.left_out();
         assert_eq!((row.void, row.connections.of(Category::Reset)), (1, 1));
         assert_eq!(runner.failures(&row), ["it: 1 connections reset"]);
     }
