@@ -243,7 +243,9 @@ impl std::fmt::Debug for Meter {
 ///
 /// Reads and writes go to the socket. Dropping it counts the connection as completed, tells the supervisor
 /// if that waits for room, and *then* closes the socket: the next connection can come on its way meanwhile,
-/// and who has seen the end of one finds it counted.
+/// and who has seen the end of one finds it counted. Where the close itself waits (`SO_LINGER`), take the
+/// [parts](Self::into_parts) and drop the stream first: what comes on its way meanwhile would wait with it, until
+/// the worker counts as hung.
 #[derive(Debug)]
 pub struct Connection {
     // The order matters: `info` counts before the socket is closed.
@@ -316,8 +318,8 @@ impl Connection {
 
     /// The socket and the count apart, for libraries that want to own a stream.
     ///
-    /// Drop [`Serving`] when you are done with the stream, just before or after it: the supervisor may send the
-    /// next connection as soon as the count ends.
+    /// Drop [`Serving`] when you are done with the stream, just before it, or after it if its close may wait
+    /// (`SO_LINGER`): the supervisor may send the next connection as soon as the count ends.
     #[must_use]
     pub fn into_parts(self) -> (Stream, Serving) {
         (self.stream, self.info.serving)

@@ -9,7 +9,7 @@
 
 use std::ops::{Range, RangeInclusive};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use forkherd_core::are_free;
 use rustix::process::{Resource, getrlimit};
@@ -32,11 +32,13 @@ pub(crate) struct Table {
     is_short: AtomicBool,
     /// So many connections more until the next look.
     left: AtomicU32,
+    /// Where the margin began at the last look.
+    margin: AtomicI32,
 }
 
 /// The last numbers below the limit.
 #[derive(Clone, Debug)]
-pub(crate) struct Margin {
+struct Margin {
     /// A batch, and for each connection between two looks two files that its handler opens and keeps. The
     /// connections themselves show when they come so far.
     numbers: Range<RawFd>,
@@ -45,8 +47,8 @@ pub(crate) struct Margin {
 }
 
 impl Margin {
-    /// As the limit is now.
-    pub(crate) fn measure() -> Self {
+    /// As the limit is now: others may change it.
+    fn measure() -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self::below(RawFd::try_from(limit).unwrap_or(RawFd::MAX))
     }
@@ -66,31 +68,41 @@ impl Margin {
 
 impl Table {
     const fn new() -> Self {
-        Self { is_short: AtomicBool::new(false), left: AtomicU32::new(0) }
+        Self {
+            is_short: AtomicBool::new(false),
+            left: AtomicU32::new(0),
+            margin: AtomicI32::new(RawFd::MAX),
+        }
     }
 
     /// Before a message: looks, if it is time.
-    pub(crate) fn look(&self, margin: &Margin) {
-        self.look_with(margin, are_free);
+    pub(crate) fn look(&self) {
+        self.look_with(Margin::measure, are_free);
     }
 
-    fn look_with(&self, margin: &Margin, are_free: impl Fn(Range<RawFd>) -> bool) {
+    fn look_with(
+        &self,
+        measure: impl FnOnce() -> Margin,
+        are_free: impl FnOnce(Range<RawFd>) -> bool,
+    ) {
         if self.left.load(Ordering::Relaxed) > 0 {
             return;
         }
+        let margin = measure();
         self.left.store(margin.every, Ordering::Relaxed);
-        let is_plenty = margin.is_whole() && are_free(margin.numbers.clone());
+        self.margin.store(margin.numbers.start, Ordering::Relaxed);
+        let is_plenty = margin.is_whole() && are_free(margin.numbers);
         self.is_short.store(!is_plenty, Ordering::Relaxed);
     }
 
     /// After a message of so many connections, and so many more that were lost. `highest`: the highest number
     /// that was received.
-    pub(crate) fn note(&self, margin: &Margin, count: usize, lost: usize, highest: RawFd) {
+    pub(crate) fn note(&self, count: usize, lost: usize, highest: RawFd) {
         // Two lanes at once may count one for both: the look comes one later.
         let left = self.left.load(Ordering::Relaxed);
         let more = u32::try_from(count + lost).unwrap_or(u32::MAX);
         self.left.store(left.saturating_sub(more), Ordering::Relaxed);
-        if lost > 0 || highest >= margin.numbers.start {
+        if lost > 0 || highest >= self.margin.load(Ordering::Relaxed) {
             self.is_short.store(true, Ordering::Relaxed);
         }
     }
@@ -116,7 +128,7 @@ mod tests {
     /// A worker's table of descriptors, and what is open in it.
     struct World {
         table: Table,
-        margin: Margin,
+        limit: RawFd,
         free: BTreeSet<RawFd>,
         connections: Vec<RawFd>,
         files: Vec<RawFd>,
@@ -125,9 +137,8 @@ mod tests {
 
     impl World {
         fn new(limit: RawFd) -> Self {
-            let (table, margin) = (Table::new(), Margin::below(limit));
-            let (connections, files) = (Vec::new(), Vec::new());
-            Self { table, margin, free: (12..limit).collect(), connections, files, lost: 0 }
+            let (table, connections, files) = (Table::new(), Vec::new(), Vec::new());
+            Self { table, limit, free: (12..limit).collect(), connections, files, lost: 0 }
         }
 
         fn lowest(&mut self) -> Option<RawFd> {
@@ -142,14 +153,18 @@ mod tests {
         /// One message. Whoever is short looks whether there is room for it.
         fn receive(&mut self, count: usize) -> usize {
             let free = &self.free;
-            self.table.look_with(&self.margin, |mut last| last.all(|one| free.contains(&one)));
+            self.table.look_with(
+                || Margin::below(self.limit),
+                // Above the limit nothing is open, and nothing can be opened.
+                |mut last| last.all(|one| free.contains(&one) || one >= self.limit),
+            );
             if self.table.is_short() && count > self.free.len() {
                 return 0;
             }
             let received: Vec<_> = (0..count).map_while(|_| self.lowest()).collect();
             let lost = count - received.len();
             let highest = received.iter().copied().max().unwrap_or(0);
-            self.table.note(&self.margin, received.len(), lost, highest);
+            self.table.note(received.len(), lost, highest);
             self.connections.extend(&received);
             self.lost += lost;
             received.len()
@@ -240,10 +255,27 @@ mod tests {
         assert_eq!(world.lost, BATCH - 4);
     }
 
+    /// Files that a handler keeps fill what is left of it.
+    #[test]
+    fn a_limit_that_is_lowered_costs_one_message() {
+        let mut world = World::new(MORE);
+        world.receive(1);
+        world.limit = LIMIT;
+        world.free.retain(|&one| one < LIMIT);
+        world.open_files(world.free.len());
+        for _ in 0..4 {
+            world.receive(BATCH);
+        }
+        for _ in 0..2_000 {
+            world.receive(1);
+        }
+        assert_eq!(world.lost, BATCH);
+    }
+
     #[test]
     fn a_limit_below_the_margin_is_short_for_good() {
         let table = Table::new();
-        table.look_with(&Margin::below(64), |_| true);
+        table.look_with(|| Margin::below(64), |_| true);
         assert!(table.is_short());
         assert_eq!(Margin::below(64).numbers, 0..64);
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use forkherd_core::{Connection, Inherited, Meter};
 
 use crate::channel::{Parcel, Received, Wait, receive, receive_with_care};
-use crate::descriptors::{Margin, TABLE};
+use crate::descriptors::TABLE;
 
 /// Held by a lane that is short of descriptors while it receives: what it found room for another would take.
 static CARE: Mutex<()> = Mutex::new(());
@@ -16,13 +16,11 @@ static CARE: Mutex<()> = Mutex::new(());
 pub(crate) struct Inbox {
     meter: Meter,
     listeners: usize,
-    margin: Margin,
 }
 
 impl Inbox {
     pub(crate) fn new(inherited: &Inherited) -> Self {
-        let margin = Margin::measure();
-        Self { meter: inherited.meter().clone(), listeners: inherited.listeners(), margin }
+        Self { meter: inherited.meter().clone(), listeners: inherited.listeners() }
     }
 
     pub(crate) fn meter(&self) -> &Meter {
@@ -45,7 +43,7 @@ impl Inbox {
         wait: Wait,
         mut connection: impl FnMut(Connection),
     ) -> io::Result<Received> {
-        TABLE.look(&self.margin);
+        TABLE.look();
         let mut highest = 0;
         let parcel = |parcel: Parcel| {
             highest = highest.max(parcel.socket.as_raw_fd());
@@ -61,7 +59,7 @@ impl Inbox {
         };
         if let Received::Parcels { count, lost } = received {
             (0..lost).for_each(|_| self.meter.lose());
-            TABLE.note(&self.margin, count, lost, highest);
+            TABLE.note(count, lost, highest);
         }
         Ok(received)
     }
