@@ -37,7 +37,9 @@ fn commit() -> Option<String> {
 
 /// What git says, trimmed; `None` if it is not there or says no.
 fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").arg("-C").arg(directory).args(arguments).output().ok()?;
+    // To look must not change the index, or the next build would begin anew.
+    let git = ["--no-optional-locks", "-C"];
+    let output = Command::new("git").args(git).arg(directory).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }

@@ -266,7 +266,7 @@ fn charged(charge_us: f64, told: bool) -> String {
          needed after each service in the same round"
     } else {
         "beside its work, about what a plain accept, read, write and close take: workers that serve many at \
-         a time cannot tell what they need after each"
+         a time cannot tell what they need after each, and other programs do not"
     };
     format!("The ideal was charged {charge_us:.0} µs per request {why}.")
 }

@@ -108,7 +108,12 @@ fn run_compare(arguments: &cli::Compare, registry: &Registry) -> anyhow::Result<
         return tell(&report, arguments);
     }
     let contestants = lineup::of(arguments, registry)?;
-    tell(&compare::run(arguments, &scenarios, &contestants)?, arguments)
+    let report = compare::run(arguments, &scenarios, &contestants);
+    if report.as_ref().is_err_and(|error| status_of(error) == INTERRUPTED) {
+        let text = "forkherd-bench: nothing was played to its end (a void round is not), and no result is written\n";
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+    tell(&report?, arguments)
 }
 
 /// Saves and prints a report as asked for; its failures are the exit status, and the first is said on

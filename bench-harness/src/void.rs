@@ -326,14 +326,20 @@ impl Voids {
                 format!("Of all rounds, {}.", self.told()),
                 "They were left out or played again, and the ones kept were played on the same \
                  unquiet machine.",
-                "Run again when nothing else runs if a figure matters.",
+                if self.overflows == 0 {
+                    "Run again when nothing else runs if a figure matters."
+                } else {
+                    "Run again when nothing else runs if a figure matters, or, as queues that overflow are \
+                     counted for all programs, in a network namespace of its own (unshare -n, and there ip \
+                     link set lo up)."
+                },
             ));
         }
         if self.cookies > 0 {
             cautions.push(Caution::new(
                 format!("The kernel sent {} SYN cookies.", self.cookies),
-                "A queue of half-open connections was full, or net.ipv4.tcp_syncookies is 2; with \
-                 cookies the handshake takes another path, and steering sees other calls.",
+                "A queue of half-open connections was full, perhaps another program's, or \
+                 net.ipv4.tcp_syncookies is 2; with cookies the handshake takes another path, and steering sees other calls.",
                 "Set net.ipv4.tcp_syncookies to 1 and raise net.ipv4.tcp_max_syn_backlog.",
             ));
         }

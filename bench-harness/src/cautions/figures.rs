@@ -141,7 +141,8 @@ fn unequal_queues(scenario: &Scenario) -> Option<Caution> {
             scenario.voids.overflows
         ),
         "Each queue has its own backlog: whoever has more of them, or longer ones, refuses later, and \
-         whoever fills one of several refuses while there is room in others.",
+         whoever fills one of several refuses while there is room in others. (The kernel counts for the whole \
+         network namespace: they may have been another program's.)",
         "Give all the same backlog; compare contestants with more queues by loads that fit all queues, or weigh \
          the room as well.",
     ))

@@ -91,6 +91,9 @@ fn of_scenario(scenario: &Scenario, against: &str, registry: &Registry) -> (Stri
     if scenario.voids.kept && scenario.voids.void > 0 {
         return none("void rounds were kept, and the machine's moods are in the figures");
     }
+    if scenario.unfinished.is_some() && scenario.rounds == 1 {
+        return none("it was interrupted before everybody had played everything once");
+    }
     let rank = |row: &Row| {
         let strategy = row.contestant.split('@').next().unwrap_or_default();
         Some(registry.find(strategy).ok()?.choice?.rank)
@@ -555,6 +558,20 @@ mod tests {
             "server CPU per connection, ratio to baseline: prefork ≈1.00 [0.98 1.02]; not as good: handoff \
              1.30 [1.20 1.40]",
         );
+    }
+
+    #[test]
+    fn a_first_round_that_was_interrupted_ranks_nobody() {
+        let rows =
+            [yardstick("baseline"), cpu("prefork", 1.0, 0.98, 1.02), cpu("handoff", 1.3, 1.2, 1.4)];
+        let cut = |rounds, unfinished| Scenario { rounds, unfinished, ..scenario(&rows) };
+        let why = "it was interrupted before everybody had played everything once";
+        check_in(cut(1, Some(0)), "baseline", "No ranking", why);
+        check_in(cut(1, Some(2)), "baseline", "No ranking", why);
+        let measured = "server CPU per connection, ratio to baseline: prefork ≈1.00 [0.98 1.02]; not as good: \
+                        handoff 1.30 [1.20 1.40]";
+        check_in(cut(2, Some(1)), "baseline", "Take prefork", measured);
+        check_in(cut(1, None), "baseline", "Take prefork", measured);
     }
 
     #[test]
