@@ -19,8 +19,8 @@ use crate::channel::BATCH;
 /// A worker looks once in so many connections at least, and once in so many at most; between them in a sixteenth of
 /// its limit.
 ///
-/// 64: one call for so many can be seen in no measurement but a count of system calls. 1024: a look costs some
-/// 20 ns for each number (Linux 6.18), and nobody shall wait for it.
+/// 64: one call for so many can be seen in no measurement but a count of system calls. 1024: a look
+/// takes 17 µs then (2,064 numbers, Linux 6.18), with 64 it takes 2 µs, and nobody shall wait long for one.
 const LOOK_EVERY: RangeInclusive<u32> = 64..=1024;
 
 /// What is known of the table of descriptors. It belongs to the process, and so does this: what one lane loses is
