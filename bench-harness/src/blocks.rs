@@ -84,7 +84,7 @@ impl Turn<'_> {
 
 impl Brought {
     fn is_block(&self) -> bool {
-        matches!(self, Self::Block(_))
+        self.block().is_some()
     }
 
     fn block(&self) -> Option<&Played> {

@@ -295,7 +295,7 @@ impl Watched {
 
 /// A connection on the tokio runtime: [`Connection`] with asynchronous reads and writes.
 ///
-/// Dropping it counts the connection as completed, then closes the socket.
+/// Dropping it counts the connection as completed, then closes the socket: see [`Connection`] for closes that wait.
 pub struct AsyncConnection {
     // The order matters: `info` counts before the socket is closed.
     info: Info,
