@@ -294,7 +294,7 @@ fn an_interrupted_comparison_leaves_no_process() {
     for (scenario, delay_ms) in
         [("short-connections", 0), ("keep-alive", 300), ("uneven-work", 900)]
     {
-        let mut child = binary()
+        let child = binary()
             .args(["compare", "--strategies=baseline", "--workers=2", "--scenarios", scenario])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
