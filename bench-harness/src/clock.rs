@@ -6,6 +6,10 @@ use rustix::io::Errno;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
+mod alarm;
+
+pub use alarm::sleep_on_tokio;
+
 /// Microseconds of `CLOCK_MONOTONIC`: what one process says can be compared with what another says.
 #[must_use]
 pub fn monotonic_us() -> u64 {

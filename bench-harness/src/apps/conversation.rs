@@ -260,7 +260,7 @@ fn whole(sent: u64, promised: u64) -> io::Result<()> {
 async fn perform(task: Task) -> Option<Duration> {
     if let Task::Sleep(work) = task {
         let start = Instant::now();
-        tokio::time::sleep(work).await;
+        clock::sleep_on_tokio(work).await;
         return Some(start.elapsed());
     }
     hello::perform(task)
