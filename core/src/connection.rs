@@ -15,6 +15,10 @@ use crate::id::WorkerId;
 use crate::listener::Address;
 use crate::stream::Stream;
 
+mod counted;
+
+pub(crate) use counted::Counted;
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Peer {
@@ -137,10 +141,8 @@ impl Meter {
             // which the listener's options would have refused.
             let _ = stream.set_read_timeout(self.0.read_timeout);
         }
-        Connection {
-            info: Info { peer, listener, serving: Serving { meter: self.clone() } },
-            stream,
-        }
+        let serving = Serving { meter: self.clone() };
+        Connection(Counted::new(stream, Info { peer, listener, serving }))
     }
 
     /// Worker · counts a connection that this worker was sent and cannot have, because the message came
@@ -243,15 +245,10 @@ impl std::fmt::Debug for Meter {
 ///
 /// Reads and writes go to the socket. Dropping it counts the connection as completed, tells the supervisor
 /// if that waits for room, and *then* closes the socket: the next connection can come on its way meanwhile,
-/// and who has seen the end of one finds it counted. Where the close itself waits (`SO_LINGER`), take the
-/// [parts](Self::into_parts) and drop the stream first: what comes on its way meanwhile would wait with it, until
-/// the worker counts as hung.
+/// and who has seen the end of one finds it counted. Where a handler has made the close wait (`SO_LINGER`), it is
+/// closed first.
 #[derive(Debug)]
-pub struct Connection {
-    // The order matters: `info` counts before the socket is closed.
-    info: Info,
-    stream: Stream,
-}
+pub struct Connection(Counted<Stream>);
 
 /// What every kind of connection knows about itself.
 #[derive(Debug)]
@@ -289,31 +286,31 @@ impl Connection {
     /// The client.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        self.info.peer()
+        self.0.info().peer()
     }
 
     /// The listener it came through.
     #[must_use]
     pub fn listener(&self) -> &ListenerName {
-        self.info.listener()
+        self.0.info().listener()
     }
 
     /// The worker this is.
     #[must_use]
     pub fn worker(&self) -> WorkerId {
-        self.info.worker()
+        self.0.info().worker()
     }
 
     /// Whether this worker was told to leave, or ends by itself: finish the request at hand, then close.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.info.is_draining()
+        self.0.info().is_draining()
     }
 
     /// A handle on the worker, to be asked while the connection itself is lent to a parser or a library.
     #[must_use]
     pub fn worker_handle(&self) -> WorkerHandle {
-        WorkerHandle { meter: self.info.serving.meter.clone() }
+        WorkerHandle { meter: self.0.info().serving.meter.clone() }
     }
 
     /// The socket and the count apart, for libraries that want to own a stream.
@@ -322,18 +319,19 @@ impl Connection {
     /// (`SO_LINGER`): the supervisor may send the next connection as soon as the count ends.
     #[must_use]
     pub fn into_parts(self) -> (Stream, Serving) {
-        (self.stream, self.info.serving)
+        let (stream, info) = self.0.into_parts();
+        (stream, info.serving)
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn split(self) -> (Stream, Info) {
-        (self.stream, self.info)
+    pub(crate) fn into_counted(self) -> Counted<Stream> {
+        self.0
     }
 
     /// The socket, for its options.
     #[must_use]
     pub fn stream(&self) -> &Stream {
-        &self.stream
+        self.0.lend()
     }
 }
 
@@ -342,7 +340,7 @@ impl Connection {
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let timeout = |stream: &Stream| stream.read_timeout().ok().flatten();
-        uninterrupted(&mut self.stream, timeout, |stream| stream.read(buffer))
+        uninterrupted(self.0.socket_mut(), timeout, |stream| stream.read(buffer))
     }
 }
 
@@ -371,11 +369,11 @@ fn uninterrupted(
 
 impl Write for Connection {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        uninterrupted(&mut self.stream, write_timeout, |stream| stream.write(bytes))
+        uninterrupted(self.0.socket_mut(), write_timeout, |stream| stream.write(bytes))
     }
 
     fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        uninterrupted(&mut self.stream, write_timeout, |stream| stream.write_vectored(buffers))
+        uninterrupted(self.0.socket_mut(), write_timeout, |stream| stream.write_vectored(buffers))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -389,7 +387,7 @@ fn write_timeout(stream: &Stream) -> Option<Duration> {
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        self.0.lend().as_fd()
     }
 }
 

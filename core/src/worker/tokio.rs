@@ -23,7 +23,7 @@ use super::lane::Wait;
 use super::lookout::Lookout;
 use super::sealed::Sealed;
 use super::{Lane, Runtime, Turn, WorkerSetup, note_outcome};
-use crate::connection::{Connection, Info, ListenerName, Meter, Peer, Serving};
+use crate::connection::{Connection, Counted, ListenerName, Meter, Peer, Serving};
 use crate::error::Error;
 use crate::id::WorkerId;
 use crate::strategy::RuntimeKind;
@@ -295,30 +295,27 @@ impl Watched {
 
 /// A connection on the tokio runtime: [`Connection`] with asynchronous reads and writes.
 ///
-/// Dropping it counts the connection as completed, then closes the socket: see [`Connection`] for closes that wait.
+/// Dropping it counts the connection as completed and closes the socket, in the order in which [`Connection`] does.
 pub struct AsyncConnection {
-    // The order matters: `info` counts before the socket is closed.
-    info: Info,
-    stream: AsyncStream,
+    counted: Counted<AsyncStream>,
     drain: Rc<Drain>,
     taken: Instant,
 }
 
 impl AsyncConnection {
     fn new(connection: Connection, drain: Rc<Drain>) -> io::Result<Self> {
-        let (stream, info) = connection.split();
         // The acceptor made it non-blocking: it knew the runtime.
-        let stream = match stream {
-            Stream::Tcp(stream) => AsyncStream::Tcp(TcpStream::from_std(stream)?),
-            Stream::Unix(stream) => AsyncStream::Unix(UnixStream::from_std(stream)?),
-        };
-        Ok(Self { stream, info, drain, taken: Instant::now() })
+        let counted = connection.into_counted().try_map(|stream| match stream {
+            Stream::Tcp(stream) => TcpStream::from_std(stream).map(AsyncStream::Tcp),
+            Stream::Unix(stream) => UnixStream::from_std(stream).map(AsyncStream::Unix),
+        })?;
+        Ok(Self { counted, drain, taken: Instant::now() })
     }
 
     /// The client.
     #[must_use]
     pub fn peer(&self) -> Peer {
-        self.info.peer()
+        self.counted.info().peer()
     }
 
     /// When this worker took it. The handler begins when those before it let it: what lies between is time that
@@ -331,19 +328,19 @@ impl AsyncConnection {
     /// The listener it came through.
     #[must_use]
     pub fn listener(&self) -> &ListenerName {
-        self.info.listener()
+        self.counted.info().listener()
     }
 
     /// The worker this is.
     #[must_use]
     pub fn worker(&self) -> WorkerId {
-        self.info.worker()
+        self.counted.info().worker()
     }
 
     /// Whether this worker was told to leave: finish the request at hand, then close.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.info.is_draining()
+        self.counted.info().is_draining()
     }
 
     /// Ends when this worker is told to leave: a connection that is kept alive and idle then should be
@@ -359,19 +356,20 @@ impl AsyncConnection {
     /// The socket, for its options.
     #[must_use]
     pub fn stream(&self) -> &AsyncStream {
-        &self.stream
+        self.counted.lend()
     }
 
     /// The socket and the count apart, for libraries that want to own a stream. Drop both when you are done.
     #[must_use]
     pub fn into_parts(self) -> (AsyncStream, Serving) {
-        (self.stream, self.info.into_serving())
+        let (stream, info) = self.counted.into_parts();
+        (stream, info.into_serving())
     }
 }
 
 impl fmt::Debug for AsyncConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AsyncConnection").field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("AsyncConnection").field("info", self.counted.info()).finish_non_exhaustive()
     }
 }
 
@@ -381,7 +379,7 @@ impl AsyncRead for AsyncConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        Pin::new(self.counted.socket_mut()).poll_read(context, buffer)
     }
 }
 
@@ -391,7 +389,7 @@ impl AsyncWrite for AsyncConnection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        Pin::new(self.counted.socket_mut()).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -399,11 +397,11 @@ impl AsyncWrite for AsyncConnection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+        Pin::new(self.counted.socket_mut()).poll_write_vectored(context, buffers)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.counted.socket().is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -411,7 +409,7 @@ impl AsyncWrite for AsyncConnection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(self.counted.socket_mut()).poll_shutdown(context)
     }
 }
 
