@@ -200,7 +200,7 @@ pub fn run(context: &Context<'_>, spec: &Spec, open: &Open) -> anyhow::Result<Sc
         notes.push(within(rounds));
     }
     notes.extend(runners.iter().flat_map(Runner::notes));
-    let cautions = runners.iter().filter_map(Runner::caution).collect();
+    let cautions = runners.iter().flat_map(Runner::cautions).collect();
     let failures = runners.iter().zip(&rows).flat_map(|(runner, row)| runner.failures(row));
     let failures = failures.collect();
     rows.sort_by_key(|row| row.skipped.is_some());

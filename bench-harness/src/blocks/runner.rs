@@ -27,6 +27,9 @@ use crate::scenario::{self, Context, INTERRUPTED, ended, unaccounted};
 /// Consecutive requests that are resampled together: they queued behind each other.
 const CHUNK: usize = 100;
 
+/// More than so many times the work that was asked for is another load.
+const STRETCH_MAX: f64 = 1.1;
+
 /// Accepting loops of a worker.
 const LANES: u64 = 1;
 
@@ -54,6 +57,9 @@ pub(super) struct Runner {
     judged: Tally,
     /// Measured work by worker, in microseconds.
     busy_us: BTreeMap<u32, u64>,
+    /// Work as it was asked for, and as it was measured, in microseconds.
+    asked_us: u64,
+    worked_us: u64,
     /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
     chunks: Vec<Vec<u64>>,
     /// How many chunks each block brought.
@@ -147,6 +153,15 @@ impl Runner {
         for record in records {
             if let (Some(worker), Some(service_us)) = (record.worker, record.service_us) {
                 *self.busy_us.entry(worker).or_default() += service_us;
+            }
+        }
+        // A worker that hangs is meant to take longer.
+        if part.fault.and_then(hung::word).is_none() {
+            for (arrival, record) in arrivals.iter().zip(records) {
+                if let Some(service_us) = record.service_us {
+                    self.asked_us += arrival.service_us;
+                    self.worked_us += service_us;
+                }
             }
         }
         let warm = records.len() / WARM_UP;
@@ -314,8 +329,11 @@ impl Runner {
     }
 
     /// What is to be known before its figures are believed.
-    pub(super) fn caution(&self) -> Option<Caution> {
-        self.is_restless.then(|| in_no_account(&self.label))
+    pub(super) fn cautions(&self) -> impl Iterator<Item = Caution> {
+        let restless = self.is_restless.then(|| in_no_account(&self.label));
+        let stretch = to_f64(self.worked_us) / to_f64(self.asked_us).max(1.0);
+        let slow = (stretch > STRETCH_MAX).then(|| too_much(&self.label, stretch));
+        restless.into_iter().chain(slow)
     }
 
     /// What its strategy wants known.
@@ -393,6 +411,15 @@ fn settle(toll: &Toll, arrivals: &[Arrival], played: &Played, sum: &mut Kills) {
     }
 }
 
+/// What is to be known of `label`, which worked `stretch` times as long as it was asked to.
+fn too_much(label: &str, stretch: f64) -> Caution {
+    Caution::new(
+        format!("{label} worked {stretch:.2} times as long as it was asked to."),
+        "So much higher was its load than the scenario says, and ratios to the ideal are those at that load.",
+        "Run where nothing else does, or ask for longer work: each sleep ends late by the same time.",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,6 +463,29 @@ mod tests {
         }
         let row = Row::default();
         assert_eq!(runner.failures(&row), Vec::<String>::new());
+    }
+
+    #[test]
+    fn work_that_takes_longer_than_was_asked_for_is_said_where_nobody_hangs() {
+        let seen = |name: &str, stretch: u64| {
+            let open = open(name);
+            let part = &open.parts[0];
+            let shape = part.shape(8, 2, std::time::Duration::from_secs(2)).unwrap();
+            let arrivals = shape.draw(1).unwrap();
+            let mut slow = played(&arrivals);
+            for record in &mut slow.trace.records {
+                record.service_us = record.service_us.map(|us| us * stretch / 100);
+            }
+            let mut runner = Runner::of("it".to_owned(), 8, Runtime::Blocking, &open);
+            runner.add(part, &arrivals, slow, 50.0);
+            runner.cautions().map(|caution| caution.seen).collect::<Vec<String>>()
+        };
+        assert_eq!(
+            seen("worker-killed", 152),
+            ["it worked 1.52 times as long as it was asked to."]
+        );
+        assert_eq!(seen("worker-killed", 105), [""; 0]);
+        assert_eq!(seen("worker-hung", 152), [""; 0]);
     }
 
     #[test]
@@ -531,13 +581,13 @@ mod tests {
         };
         let half = runner("half", &[Some(500), Some(4_000), Some(2_000)]);
         assert_eq!(row(&half, &steady), ([true; 3], [Some(0.5); 2]));
-        assert_eq!(half.caution(), None);
+        assert_eq!(half.cautions().count(), 0);
         // Without its first block the others would be set against those of another trace.
         let unsteady = runner("unsteady", &[None, Some(4_000), Some(2_000)]);
         assert_eq!(row(&unsteady, &steady), ([false; 3], [None; 2]));
         assert_eq!(row(&steady, &unsteady), ([true; 3], [None; 2]));
-        let seen = unsteady.caution().map(|caution| caution.seen);
-        assert_eq!(seen.as_deref(), Some("unsteady started or ended processes under load."));
+        let seen: Vec<String> = unsteady.cautions().map(|caution| caution.seen).collect();
+        assert_eq!(seen, ["unsteady started or ended processes under load."]);
     }
 
     #[test]
