@@ -100,6 +100,8 @@ pub struct Seen {
     pub timeouts: u64,
     /// SYN cookies sent.
     pub cookies: u64,
+    /// Connections that the kernel reset because it had forgotten their handshake.
+    pub forgotten: u64,
     /// How late the generator was, 99th percentile, in microseconds; only in open loop.
     pub lag_p99_us: Option<f64>,
     /// The fraction of a core that the client needed; only in open loop.
@@ -256,6 +258,9 @@ pub struct Voids {
     pub timeouts: u64,
     /// SYN cookies sent.
     pub cookies: u64,
+    /// Connections that the kernel reset because it had forgotten their handshake.
+    #[serde(default)]
+    pub forgotten: u64,
 }
 
 impl Voids {
@@ -265,6 +270,7 @@ impl Voids {
         self.overflows += seen.overflows;
         self.timeouts += seen.timeouts;
         self.cookies += seen.cookies;
+        self.forgotten += seen.forgotten;
         let reasons = seen.reasons(rules);
         for &reason in &reasons {
             *self.reasons.entry(reason).or_default() += 1;
@@ -341,6 +347,13 @@ impl Voids {
                 "A queue of half-open connections was full, perhaps another program's, or \
                  net.ipv4.tcp_syncookies is 2; with cookies the handshake takes another path, and steering sees other calls.",
                 "Set net.ipv4.tcp_syncookies to 1 and raise net.ipv4.tcp_max_syn_backlog.",
+            ));
+        }
+        if self.forgotten > 0 {
+            cautions.push(Caution::new(
+                format!("The kernel reset {} connections that no server had seen.", self.forgotten),
+                "Where an accept queue stays full it forgets after some seconds whose handshake it had finished, and resets who                  sends again (SyncookiesFailed); such failures no kill explains, nor anything that a server does. (It counts                  for the whole network namespace.)",
+                "Ask for less load.",
             ));
         }
         if self.timeouts > 0 && self.overflows == 0 {
@@ -436,6 +449,8 @@ mod tests {
         );
         let cookies = Voids { cookies: 3, ..Voids::default() };
         assert_eq!(seen(&cookies), "The kernel sent 3 SYN cookies.");
+        let forgotten = Voids { forgotten: 5, ..Voids::default() };
+        assert_eq!(seen(&forgotten), "The kernel reset 5 connections that no server had seen.");
         let timeouts = Voids { timeouts: 2, ..Voids::default() };
         assert_eq!(seen(&timeouts), "TCP waited for a retransmission timeout 2 times.");
     }

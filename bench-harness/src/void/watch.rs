@@ -35,6 +35,7 @@ struct Counters {
     overflows: u64,
     timeouts: u64,
     cookies: u64,
+    forgotten: u64,
 }
 
 impl Counters {
@@ -56,6 +57,7 @@ impl Counters {
             overflows: tcp("ListenDrops").max(tcp("ListenOverflows")),
             timeouts: tcp("TCPTimeouts"),
             cookies: tcp("SyncookiesSent"),
+            forgotten: tcp("SyncookiesFailed"),
         })
     }
 
@@ -67,6 +69,7 @@ impl Counters {
             overflows: grown(|counters| counters.overflows),
             timeouts: grown(|counters| counters.timeouts),
             cookies: grown(|counters| counters.cookies),
+            forgotten: grown(|counters| counters.forgotten),
             ..Seen::default()
         }
     }
@@ -85,19 +88,21 @@ mod tests {
     use super::*;
 
     const STAT: &str = "cpu  10 1 5 80 2 0 1 3 7 0\ncpu0 5 0 2 40 1 0 0 1 3 0\n";
-    const NETSTAT: &str = "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPTimeouts\n\
-                           TcpExt: 4 5 6 7\nIpExt: InNoRoutes\nIpExt: 0\n";
+    const NETSTAT: &str = "TcpExt: SyncookiesSent SyncookiesFailed ListenOverflows ListenDrops TCPTimeouts\n\
+                           TcpExt: 4 2 5 6 7\nIpExt: InNoRoutes\nIpExt: 0\n";
 
     #[test]
     fn the_kernels_counters_are_read() {
         let counters = Counters::of(STAT, NETSTAT).unwrap();
-        let expected = Counters { ticks: 102, stolen: 3, overflows: 6, timeouts: 7, cookies: 4 };
+        let seen =
+            Counters { overflows: 6, timeouts: 7, cookies: 4, forgotten: 2, ..Counters::default() };
+        let expected = Counters { ticks: 102, stolen: 3, ..seen };
         assert_eq!(counters, expected);
         assert_eq!(Counters::of(STAT, "").unwrap().overflows, 0);
         assert_eq!(Counters::of("", NETSTAT), None);
-        let later = Counters { ticks: 302, stolen: 5, ..counters };
+        let later = Counters { ticks: 302, stolen: 5, forgotten: 9, ..counters };
         let seen = later.since(&counters);
-        assert_eq!((seen.ticks, seen.stolen, seen.overflows), (200, 2, 0));
+        assert_eq!((seen.ticks, seen.stolen, seen.overflows, seen.forgotten), (200, 2, 0, 7));
     }
 
     #[test]
