@@ -328,7 +328,8 @@ impl Connection {
         self.0
     }
 
-    /// The socket, for its options.
+    /// The socket, for its options. Who asks for it pays a system call when the connection is dropped, by which it is
+    /// seen whether the close will wait.
     #[must_use]
     pub fn stream(&self) -> &Stream {
         self.0.lend()

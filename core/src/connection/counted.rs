@@ -81,8 +81,8 @@ impl<S: AsFd> Drop for Counted<S> {
     }
 }
 
-/// Whether its close waits until the client has what was sent. Corresponds to `SO_LINGER` with a time; without one
-/// the close resets the connection.
+/// Whether its close waits until the client has what was sent. Corresponds to `SO_LINGER` with a time above zero; with
+/// zero the close resets the connection, at once.
 fn waits(socket: &impl AsFd) -> bool {
     matches!(socket_linger(socket), Ok(Some(time)) if !time.is_zero())
 }

@@ -353,7 +353,8 @@ impl AsyncConnection {
         async move { drain.told().await }
     }
 
-    /// The socket, for its options.
+    /// The socket, for its options. Who asks for it pays a system call when the connection is dropped, as with
+    /// [`Connection::stream`].
     #[must_use]
     pub fn stream(&self) -> &AsyncStream {
         self.counted.lend()
