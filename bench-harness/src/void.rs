@@ -352,7 +352,10 @@ impl Voids {
         if self.forgotten > 0 {
             cautions.push(Caution::new(
                 format!("The kernel reset {} connections that no server had seen.", self.forgotten),
-                "Where an accept queue stays full it forgets after some seconds whose handshake it had finished, and resets who                  sends again (SyncookiesFailed); such failures no kill explains, nor anything that a server does. (It counts                  for the whole network namespace.)",
+                "Where an accept queue stays full it forgets after some seconds whose handshake it had \
+                 finished, and resets who sends again (SyncookiesFailed); such failures no kill explains, nor \
+                 anything that a server does. (It counts for the whole network namespace, and stray packets \
+                 with them.)",
                 "Ask for less load.",
             ));
         }

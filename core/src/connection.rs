@@ -245,8 +245,8 @@ impl std::fmt::Debug for Meter {
 ///
 /// Reads and writes go to the socket. Dropping it counts the connection as completed, tells the supervisor
 /// if that waits for room, and *then* closes the socket: the next connection can come on its way meanwhile,
-/// and who has seen the end of one finds it counted. Where a handler has made the close wait (`SO_LINGER`), it is
-/// closed first.
+/// and who has seen the end of one finds it counted. Where a handler has asked for a close that waits (`SO_LINGER`), the
+/// worker waits first, until the client has what was sent, and counts it then.
 #[derive(Debug)]
 pub struct Connection(Counted<Stream>);
 
@@ -315,8 +315,11 @@ impl Connection {
 
     /// The socket and the count apart, for libraries that want to own a stream.
     ///
-    /// Drop [`Serving`] when you are done with the stream, just before it, or after it if its close may wait
-    /// (`SO_LINGER`): the supervisor may send the next connection as soon as the count ends.
+    /// Drop [`Serving`] when you are done with the stream, just before it: the supervisor may send the next
+    /// connection as soon as the count ends.
+    ///
+    /// Do not set `SO_LINGER` on what you take apart. The last of all who hold a socket waits in `close(2)`, and under
+    /// handoff that can be the supervisor, which has sent it a moment ago and serves nobody meanwhile.
     #[must_use]
     pub fn into_parts(self) -> (Stream, Serving) {
         let (stream, info) = self.0.into_parts();

@@ -27,8 +27,10 @@ use crate::scenario::{self, Context, INTERRUPTED, ended, unaccounted};
 /// Consecutive requests that are resampled together: they queued behind each other.
 const CHUNK: usize = 100;
 
-/// More than so many times the work that was asked for is another load.
+/// More than so many times the work that was asked for is another load,
 const STRETCH_MAX: f64 = 1.1;
+/// if more than this part of all that workers have was added.
+const ADDED_MAX: f64 = 0.05;
 
 /// Accepting loops of a worker.
 const LANES: u64 = 1;
@@ -60,6 +62,8 @@ pub(super) struct Runner {
     /// Work as it was asked for, and as it was measured, in microseconds.
     asked_us: u64,
     worked_us: u64,
+    /// What its workers had, in microseconds.
+    had_us: u64,
     /// Latencies of the measured part, by chunk of the trace, in nanoseconds.
     chunks: Vec<Vec<u64>>,
     /// How many chunks each block brought.
@@ -157,6 +161,7 @@ impl Runner {
         }
         // A worker that hangs is meant to take longer.
         if part.fault.and_then(hung::word).is_none() {
+            self.had_us += u64::from(self.workers) * played.trace.wall_us;
             for (arrival, record) in arrivals.iter().zip(records) {
                 if let Some(service_us) = record.service_us {
                     self.asked_us += arrival.service_us;
@@ -332,7 +337,11 @@ impl Runner {
     pub(super) fn cautions(&self) -> impl Iterator<Item = Caution> {
         let restless = self.is_restless.then(|| in_no_account(&self.label));
         let stretch = to_f64(self.worked_us) / to_f64(self.asked_us).max(1.0);
-        let slow = (stretch > STRETCH_MAX).then(|| too_much(&self.label, stretch));
+        // Where work is short all of it is: what is added to it is no load.
+        let added =
+            to_f64(self.worked_us.saturating_sub(self.asked_us)) / to_f64(self.had_us).max(1.0);
+        let is_other = self.asked_us > 0 && stretch > STRETCH_MAX && added > ADDED_MAX;
+        let slow = is_other.then(|| too_much(&self.label, stretch));
         restless.into_iter().chain(slow)
     }
 
@@ -467,12 +476,13 @@ mod tests {
 
     #[test]
     fn work_that_takes_longer_than_was_asked_for_is_said_where_nobody_hangs() {
-        let seen = |name: &str, stretch: u64| {
+        let seen = |name: &str, stretch: u64, wall_s: u64| {
             let open = open(name);
             let part = &open.parts[0];
             let shape = part.shape(8, 2, std::time::Duration::from_secs(2)).unwrap();
             let arrivals = shape.draw(1).unwrap();
             let mut slow = played(&arrivals);
+            slow.trace.wall_us = wall_s * 1_000_000;
             for record in &mut slow.trace.records {
                 record.service_us = record.service_us.map(|us| us * stretch / 100);
             }
@@ -481,11 +491,13 @@ mod tests {
             runner.cautions().map(|caution| caution.seen).collect::<Vec<String>>()
         };
         assert_eq!(
-            seen("worker-killed", 152),
+            seen("worker-killed", 152, 2),
             ["it worked 1.52 times as long as it was asked to."]
         );
-        assert_eq!(seen("worker-killed", 105), [""; 0]);
-        assert_eq!(seen("worker-hung", 152), [""; 0]);
+        assert_eq!(seen("worker-killed", 105, 2), [""; 0]);
+        assert_eq!(seen("worker-hung", 152, 2), [""; 0]);
+        // As much of each, but hardly any work.
+        assert_eq!(seen("worker-killed", 152, 60), [""; 0]);
     }
 
     #[test]

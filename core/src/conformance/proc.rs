@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::herd::PATIENCE;
 
 /// A row of `/proc/net/tcp` or `tcp6`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 struct Row {
+    /// Address and port, as the kernel writes them.
+    local: String,
+    remote: String,
     port: u16,
     state: u8,
     /// For a listener: the length of its accept queue.
@@ -28,10 +31,13 @@ fn rows(address: SocketAddr) -> io::Result<Vec<Row>> {
 
 fn row(line: &str) -> Option<Row> {
     let mut words = line.split_whitespace().skip(1);
-    let (_, port) = words.next()?.rsplit_once(':')?;
-    let state = words.nth(1)?;
+    let (local, remote) = (words.next()?, words.next()?);
+    let (_, port) = local.rsplit_once(':')?;
+    let state = words.next()?;
     let (_, receive_queue) = words.next()?.split_once(':')?;
     Some(Row {
+        local: local.to_owned(),
+        remote: remote.to_owned(),
         port: u16::from_str_radix(port, 16).ok()?,
         state: u8::from_str_radix(state, 16).ok()?,
         receive_queue: u32::from_str_radix(receive_queue, 16).ok()?,
@@ -65,9 +71,27 @@ pub(super) fn queued_by_listener(pid: u32, address: SocketAddr) -> io::Result<Ve
 }
 
 /// How many connections to this address have arrived at its side and are open there, taken or not.
+///
+/// By their clients: while others come and go the kernel may show one twice. And by the whole address: somebody
+/// else's client may have the same port at another.
 pub(super) fn arrived(address: SocketAddr) -> io::Result<usize> {
-    let here = |row: &Row| row.port == address.port() && row.state == ESTABLISHED;
-    Ok(rows(address)?.iter().filter(|row| here(row)).count())
+    let local = written(address);
+    let here = |row: &Row| row.local == local && row.state == ESTABLISHED;
+    let clients = rows(address)?.into_iter().filter(here).map(|row| row.remote);
+    Ok(clients.collect::<BTreeSet<String>>().len())
+}
+
+/// As the kernel writes it: words of 32 bits in the order of this machine.
+fn written(address: SocketAddr) -> String {
+    let octets = match address.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let words = octets.chunks_exact(4).map(|word| {
+        let word = [word[0], word[1], word[2], word[3]];
+        format!("{:08X}", u32::from_ne_bytes(word))
+    });
+    format!("{}:{:04X}", words.collect::<String>(), address.port())
 }
 
 /// A process's descriptors and what they refer to, by number.
@@ -173,8 +197,19 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let _clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
         poll_until("three in the queue", || Ok((queued(address)? == 3).then_some(()))).unwrap();
-        assert_eq!(arrived(address).unwrap(), 3);
+        poll_until("three have arrived", || Ok((arrived(address)? == 3).then_some(()))).unwrap();
         assert_eq!(queued_by_listener(std::process::id(), address).unwrap(), [3]);
+    }
+
+    #[test]
+    fn connections_over_ipv6_arrive_too() {
+        let Ok(listener) = TcpListener::bind("[::1]:0") else {
+            eprintln!("skipped, because there is no IPv6 here");
+            return;
+        };
+        let address = listener.local_addr().unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        poll_until("it has arrived", || Ok((arrived(address)? == 1).then_some(()))).unwrap();
     }
 
     #[test]

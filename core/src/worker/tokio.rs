@@ -295,7 +295,8 @@ impl Watched {
 
 /// A connection on the tokio runtime: [`Connection`] with asynchronous reads and writes.
 ///
-/// Dropping it counts the connection as completed and closes the socket, in the order in which [`Connection`] does.
+/// Dropping it counts the connection as completed and closes the socket, in the order in which [`Connection`] does. To
+/// linger (`SO_LINGER`) holds up all connections of the worker, here as in a close.
 pub struct AsyncConnection {
     counted: Counted<AsyncStream>,
     drain: Rc<Drain>,
@@ -360,7 +361,8 @@ impl AsyncConnection {
         self.counted.lend()
     }
 
-    /// The socket and the count apart, for libraries that want to own a stream. Drop both when you are done.
+    /// The socket and the count apart, for libraries that want to own a stream. Drop both when you are done, and do
+    /// not set `SO_LINGER`: see [`Connection::into_parts`].
     #[must_use]
     pub fn into_parts(self) -> (AsyncStream, Serving) {
         let (stream, info) = self.counted.into_parts();
