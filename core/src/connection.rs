@@ -245,8 +245,9 @@ impl std::fmt::Debug for Meter {
 ///
 /// Reads and writes go to the socket. Dropping it counts the connection as completed, tells the supervisor
 /// if that waits for room, and *then* closes the socket: the next connection can come on its way meanwhile,
-/// and who has seen the end of one finds it counted. Where a handler has asked for a close that waits (`SO_LINGER`), the
-/// worker waits first, until the client has what was sent, and counts it then.
+/// and who has seen the end of one finds it counted. That close never waits: a linger time (`SO_LINGER`) that a handler
+/// has set is taken off, and the kernel delivers what was sent all the same. Who has to know that the client
+/// has it shuts writing down and reads until the client's end.
 #[derive(Debug)]
 pub struct Connection(Counted<Stream>);
 
@@ -332,7 +333,7 @@ impl Connection {
     }
 
     /// The socket, for its options. Who asks for it pays a system call when the connection is dropped, by which it is
-    /// seen whether the close will wait.
+    /// seen whether the close would wait.
     #[must_use]
     pub fn stream(&self) -> &Stream {
         self.0.lend()

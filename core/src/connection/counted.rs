@@ -1,21 +1,18 @@
 //! A socket and its count, in the order in which they end.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{set_socket_linger, socket_linger};
 
 use super::Info;
-use crate::sys::has_unsent;
+use crate::id::WorkerId;
 
 /// Dropping it counts the connection as completed, then closes the socket: the next connection comes on its way
-/// meanwhile. Where the close is to wait (`SO_LINGER`) it is the other way round, since that one would wait as well.
+/// meanwhile. So nothing may wait in that close, nor in that of a supervisor that has sent the socket a moment ago and
+/// may be the last to hold it: a linger time (`SO_LINGER`) is taken off.
 ///
-/// Only whoever had the socket in hand can have asked for that, so that nobody else pays for the question. The wait is
-/// ours and not the close's: the last of all who hold a socket waits, and that may be a supervisor that has sent it a moment
-/// ago, and in which nothing may wait.
+/// Only whoever had the socket in hand can have set one, so that nobody else pays for the question.
 #[derive(Debug)]
 pub(crate) struct Counted<S: AsFd> {
     /// `None` only while it is taken apart or dropped.
@@ -79,58 +76,35 @@ impl<S: AsFd> Drop for Counted<S> {
     fn drop(&mut self) {
         if *self.was_lent.get_mut()
             && let Some(Whole { info, socket }) = &self.whole
-            && let Some(time) = lingers(socket)
+            && lingers(socket)
+            && let Err(error) = set_socket_linger(socket, None)
         {
-            let worker = info.worker();
-            if let Err(error) = linger(socket, time) {
-                tracing::warn!(slot = worker.slot.0, generation = worker.generation, %error, "it did not linger");
-            }
-            if let Some(Whole { info, socket }) = self.whole.take() {
-                drop(socket);
-                drop(info);
-            }
+            let WorkerId { slot, generation } = info.worker();
+            tracing::warn!(slot = slot.0, generation, %error, "a close may wait");
         }
     }
 }
 
-/// For how long its close is to wait until the client has what was sent. Corresponds to `SO_LINGER` with a time above
-/// zero; with zero the close resets the connection, at once.
-fn lingers(socket: &impl AsFd) -> Option<Duration> {
-    socket_linger(socket).ok().flatten().filter(|time| !time.is_zero())
+/// Whether its close waits until the client has what was sent. With a time of zero it resets the connection, at once.
+fn lingers(socket: &impl AsFd) -> bool {
+    matches!(socket_linger(socket), Ok(Some(time)) if !time.is_zero())
 }
-
-/// Waits until the client has what was sent, as the close would, after which it does not: neither this one nor that of
-/// whoever else holds the socket.
-///
-/// # Errors
-/// That of `setsockopt(2)`.
-fn linger(socket: &impl AsFd, time: Duration) -> io::Result<()> {
-    set_socket_linger(socket, None)?;
-    let start = Instant::now();
-    // With a Unix socket the client has what was sent.
-    while has_unsent(socket).unwrap_or(false) && start.elapsed() < time {
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
-}
-
-/// How often a socket that lingers is looked at.
-const LOOK: Duration = Duration::from_millis(2);
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
-    use std::sync::mpsc::{self, RecvTimeoutError};
+    use std::sync::mpsc;
+    use std::time::Duration;
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::time::Timespec;
 
     use super::*;
     use crate::connection::{Connection, Meter};
-    use crate::stream::Stream;
 
-    const LONG: Duration = Duration::from_secs(60);
+    /// Longer than the tests wait for anything.
+    const LONG: Duration = Duration::from_secs(300);
 
     fn connected() -> (Connection, TcpStream, Meter) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -141,77 +115,49 @@ mod tests {
         (meter.begin(ours.into(), peer, 0), client, meter)
     }
 
-    /// Whether the client is told of the end, within this time, though the connection is only now counted as
-    /// completed.
-    fn closes_first(patience: Duration, prepare: impl FnOnce(&Connection)) -> bool {
+    fn linger(connection: &Connection, time: Duration) {
+        set_socket_linger(connection.stream(), Some(time)).unwrap();
+    }
+
+    /// Whether the client had been told of the end when the connection was counted as completed.
+    fn closes_first(prepare: impl FnOnce(&Connection)) -> bool {
         let (connection, client, meter) = connected();
         prepare(&connection);
         let (counted, told) = mpsc::channel();
         meter.on_completed(move || {
             let mut fds = [PollFd::new(&client, PollFlags::RDHUP)];
-            let patience = Timespec::try_from(patience).unwrap();
-            counted.send(poll(&mut fds, Some(&patience)).unwrap() > 0).unwrap();
+            counted.send(poll(&mut fds, Some(&Timespec::default())).unwrap() > 0).unwrap();
         });
         drop(connection);
         assert_eq!(meter.in_service(), 0);
         told.recv().unwrap()
     }
 
-    fn lingering(time: Duration) -> impl FnOnce(&Connection) {
-        move |connection| set_socket_linger(connection.stream(), Some(time)).unwrap()
-    }
-
     #[test]
-    fn a_connection_whose_close_waits_is_counted_after_it() {
-        assert!(closes_first(LONG, lingering(LONG)));
+    fn a_connection_is_counted_before_it_is_closed_whatever_its_handler_has_set() {
+        assert!(!closes_first(|_| {}));
+        assert!(!closes_first(|connection| connection.stream().tcp().unwrap().set_ttl(9).unwrap()));
+        assert!(!closes_first(|connection| linger(connection, LONG)));
+        assert!(!closes_first(|connection| linger(connection, Duration::ZERO)));
     }
 
+    /// A supervisor may hold the socket for a moment longer than a worker: it would be the one that waits.
     #[test]
-    fn every_other_is_counted_before_it_is_closed() {
-        let at_once = Duration::ZERO;
-        assert!(!closes_first(at_once, |_| {}));
-        let set_ttl = |connection: &Connection| connection.stream().tcp().unwrap().set_ttl(9);
-        assert!(!closes_first(at_once, |connection| set_ttl(connection).unwrap()));
-        // A reset, which waits for nobody.
-        assert!(!closes_first(at_once, lingering(Duration::ZERO)));
-    }
-
-    /// Sends what fills all buffers, lingers, and returns what is told when it is counted, and another who holds the
-    /// socket.
-    fn full(time: Duration) -> (mpsc::Receiver<()>, Stream, TcpStream) {
-        let (mut connection, client, meter) = connected();
-        while connection.write(&[0; 1 << 16]).is_ok() {}
-        lingering(time)(&connection);
-        let other = connection.stream().try_clone().unwrap();
-        let (counted, told) = mpsc::channel();
-        meter.on_completed(move || counted.send(()).unwrap());
-        std::thread::spawn(move || drop(connection));
-        (told, other, client)
-    }
-
-    /// A supervisor may hold the socket for a moment longer than a worker: it would wait instead.
-    #[test]
-    fn who_lingers_waits_for_its_client_and_nobody_else_does() {
-        let (told, other, mut client) = full(LONG);
-        let moment = Duration::from_millis(300);
-        assert_eq!(told.recv_timeout(moment), Err(RecvTimeoutError::Timeout));
-        let start = Instant::now();
-        while socket_linger(&other).unwrap().is_some() {
-            assert!(start.elapsed() < LONG);
-            std::thread::sleep(LOOK);
+    fn who_lingers_keeps_nobody_waiting_and_its_client_gets_everything() {
+        let (mut connection, mut client, _meter) = connected();
+        let mut sent = 0;
+        while let Ok(count) = connection.write(&[0; 1 << 16]) {
+            sent += count as u64;
         }
-        drop(other);
-        std::io::copy(&mut client, &mut std::io::sink()).unwrap();
-        told.recv_timeout(LONG).unwrap();
-    }
-
-    #[test]
-    fn who_lingers_waits_no_longer_than_it_wanted_to_and_for_nobody_who_has_gone() {
-        let (told, _other, _client) = full(Duration::from_secs(1));
-        told.recv_timeout(LONG).unwrap();
-        let (told, _other, client) = full(2 * LONG);
-        set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
-        drop(client);
-        told.recv_timeout(LONG).unwrap();
+        linger(&connection, LONG);
+        let other = connection.stream().try_clone().unwrap();
+        let (closed, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            drop(connection);
+            drop(other);
+            closed.send(()).unwrap();
+        });
+        told.recv_timeout(LONG / 10).unwrap();
+        assert_eq!(std::io::copy(&mut client, &mut std::io::sink()).unwrap(), sent);
     }
 }

@@ -16,7 +16,6 @@ pub(crate) use process::{
     adopt_descriptor, default_child_signal, gather_signals, leave_signals_to_supervisor, on_start,
     place_descriptor, scatter_signals,
 };
-pub(crate) use socket::has_unsent;
 pub use socket::{queue_bound, queue_len};
 
 #[cfg(feature = "tokio")]

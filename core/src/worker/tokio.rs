@@ -295,8 +295,8 @@ impl Watched {
 
 /// A connection on the tokio runtime: [`Connection`] with asynchronous reads and writes.
 ///
-/// Dropping it counts the connection as completed and closes the socket, in the order in which [`Connection`] does. To
-/// linger (`SO_LINGER`) holds up all connections of the worker, here as in a close.
+/// Dropping it counts the connection as completed and closes the socket, in the order in which [`Connection`] does, and
+/// waits as little.
 pub struct AsyncConnection {
     counted: Counted<AsyncStream>,
     drain: Rc<Drain>,
