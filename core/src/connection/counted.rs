@@ -15,7 +15,7 @@ use crate::id::WorkerId;
 /// Only whoever had the socket in hand can have set one, so that nobody else pays for the question.
 #[derive(Debug)]
 pub(crate) struct Counted<S: AsFd> {
-    /// `None` only while it is taken apart or dropped.
+    /// `None` once it is taken apart.
     whole: Option<Whole<S>>,
     /// Lent to somebody who may set options.
     was_lent: AtomicBool,
