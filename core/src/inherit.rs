@@ -1,5 +1,6 @@
 //! What a worker inherits: descriptors by name, and a few words in its environment.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -22,12 +23,16 @@ pub(crate) const ENV_SLOTS: &str = "FORKHERD_SLOTS";
 pub(crate) const ENV_HEARTBEAT: &str = "FORKHERD_HEARTBEAT_MS";
 pub(crate) const ENV_LISTENERS: &str = "FORKHERD_LISTENERS";
 
+/// Descriptors by name. Most names are constants: what is allocated and freed between two forks is memory
+/// that the second one makes the supervisor copy.
+pub(crate) type Fds = BTreeMap<Cow<'static, str>, OwnedFd>;
+
 /// Descriptors for a worker, by name.
 ///
 /// Supervisor · made in [`provision`](crate::Strategy::provision), dropped after the spawn.
 #[derive(Debug, Default)]
 pub struct Inherit {
-    fds: BTreeMap<String, OwnedFd>,
+    fds: Fds,
 }
 
 impl Inherit {
@@ -42,7 +47,7 @@ impl Inherit {
     /// # Errors
     /// That of `fcntl(2)` with `F_DUPFD_CLOEXEC`; `InvalidInput` for a name that is taken or has other
     /// characters.
-    pub fn add(&mut self, name: impl Into<String>, fd: impl AsFd) -> io::Result<()> {
+    pub fn add(&mut self, name: impl Into<Cow<'static, str>>, fd: impl AsFd) -> io::Result<()> {
         let name = name.into();
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
         if name.is_empty() || !name.chars().all(plain) || self.fds.contains_key(&name) {
@@ -55,7 +60,7 @@ impl Inherit {
         Ok(())
     }
 
-    pub(crate) fn into_fds(self) -> BTreeMap<String, OwnedFd> {
+    pub(crate) fn into_fds(self) -> Fds {
         self.fds
     }
 
@@ -73,7 +78,7 @@ impl Inherit {
 
 /// What a worker inherited, for [`Strategy::open`](crate::Strategy::open).
 pub struct Inherited {
-    pub(crate) fds: BTreeMap<String, OwnedFd>,
+    pub(crate) fds: Fds,
     pub(crate) meter: Meter,
     pub(crate) slots: u32,
     pub(crate) listeners: usize,
@@ -144,7 +149,7 @@ impl fmt::Debug for Inherited {
 pub(crate) struct Legacy {
     pub(crate) worker: WorkerId,
     pub(crate) service: String,
-    pub(crate) fds: BTreeMap<String, OwnedFd>,
+    pub(crate) fds: Fds,
     pub(crate) listeners: Vec<ListenerName>,
     /// As the supervisor has them: counted anew, cores or a configuration may have changed.
     pub(crate) slots: u32,
@@ -188,7 +193,7 @@ pub(crate) fn read() -> Result<Option<Legacy>, String> {
     Ok(Some(Legacy { worker, service, fds, listeners: listeners?, slots, heartbeat }))
 }
 
-fn adopt(listed: &str) -> Result<BTreeMap<String, OwnedFd>, String> {
+fn adopt(listed: &str) -> Result<Fds, String> {
     let mut numbers = BTreeMap::new();
     for pair in listed.split(':') {
         let number = pair.split_once('=').and_then(|(name, number)| {
@@ -202,7 +207,7 @@ fn adopt(listed: &str) -> Result<BTreeMap<String, OwnedFd>, String> {
     for (number, name) in numbers {
         let fd = sys::adopt_descriptor(number)
             .map_err(|error| format!("inherited descriptor {number} ({name}): {error}"))?;
-        fds.insert(name, fd);
+        fds.insert(name.into(), fd);
     }
     Ok(fds)
 }

@@ -659,7 +659,7 @@ impl<'a> Supervisor<'a> {
                     Start::Fork => {
                         let strategy: &dyn Strategy = self.job.strategy;
                         let in_fork = &mut self.job.in_fork;
-                        let names = self.pool.names();
+                        let names = || self.pool.names();
                         self.spawner
                             .fork(worker, kit, board, names, |legacy| in_fork(legacy, strategy))
                     }

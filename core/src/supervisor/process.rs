@@ -300,22 +300,22 @@ impl Spawner {
         worker: WorkerId,
         kit: Kit,
         board: Arc<Board>,
-        listeners: Vec<ListenerName>,
+        listeners: impl FnOnce() -> Vec<ListenerName>,
         run: impl FnOnce(Legacy) -> Result<(), Error>,
     ) -> io::Result<Process> {
         let keep = kit.inherit.numbers();
         let Kit { inherit, control } = kit;
-        let legacy = Legacy {
+        // In the parent they are closed when this returns; in the child they are the worker's.
+        let mut inherit = Some(inherit);
+        let legacy = |inherit: Inherit| Legacy {
             worker,
             service: self.service.clone(),
             fds: inherit.into_fds(),
-            listeners,
+            listeners: listeners(),
             slots: self.slots,
             heartbeat: self.heartbeat,
         };
-        // In the parent they are closed when this returns; in the child they are the worker's.
-        let mut legacy = Some(legacy);
-        let child = || match legacy.take().map(run) {
+        let child = || match inherit.take().map(legacy).map(run) {
             Some(Err(error)) => {
                 tracing::error!(slot = worker.slot.0, %error, "a forked worker failed");
                 1

@@ -3,7 +3,6 @@
 //! A runtime decides how connections are served; [`Lane`] is what all runtimes share: the
 //! epoll set, the control channel, and the order in which a worker looks, takes and leaves.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use crate::board::OwnBoard;
 use crate::connection::{Connection, Meter};
 use crate::error::Error;
-use crate::inherit::{Inherited, Legacy};
+use crate::inherit::{Fds, Inherited, Legacy};
 use crate::strategy::{RuntimeKind, Strategy};
 
 mod blocking;
@@ -149,7 +148,7 @@ pub(crate) fn run(
     runtime.serve(WorkerSetup { meter, lanes, control, relays, heartbeat: legacy.heartbeat })
 }
 
-fn take(fds: &mut BTreeMap<String, OwnedFd>, name: &str) -> Result<OwnedFd, Error> {
+fn take(fds: &mut Fds, name: &str) -> Result<OwnedFd, Error> {
     fds.remove(name).ok_or_else(|| {
         Error::Inherited(format!("descriptor `{name}` is missing from what this worker inherited"))
     })
