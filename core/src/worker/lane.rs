@@ -452,9 +452,19 @@ impl Room {
 
     fn measure() -> io::Result<Self> {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let open = std::fs::read_dir("/proc/self/fd").map_or(16, |entries| entries.count() as u64);
+        let open = Self::count_open().unwrap_or(16);
         let most = limit.saturating_sub(open + Self::RESERVE).max(1);
         Ok(Self { most: u32::try_from(most).unwrap_or(u32::MAX) })
+    }
+
+    /// Since Linux 6.2 the size of this directory is how many descriptors are open; before, it is 0, and to
+    /// list them makes the kernel an inode for each (Documentation/filesystems/proc.rst).
+    fn count_open() -> io::Result<u64> {
+        const OPEN: &str = "/proc/self/fd";
+        match std::fs::metadata(OPEN)?.len() {
+            0 => Ok(std::fs::read_dir(OPEN)?.count() as u64),
+            count => Ok(count),
+        }
     }
 
     fn left(&self, in_service: u32) -> u32 {
@@ -471,6 +481,16 @@ mod tests {
     use crate::acceptor::{Source, Waiter};
     use crate::board::Leaving;
     use crate::connection::Peer;
+
+    #[test]
+    fn the_descriptors_that_are_open_are_counted() {
+        // Other tests open and close theirs meanwhile, but not so many.
+        let before = Room::count_open().unwrap();
+        let many: Vec<_> = (0..200).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+        let after = Room::count_open().unwrap();
+        drop(many);
+        assert!((before + 100..before + 300).contains(&after), "{before}, {after}");
+    }
 
     /// Has no source, and waits by itself.
     #[derive(Debug)]
