@@ -255,7 +255,7 @@ fn within(rounds: u32) -> String {
     let blocks = if rounds == 1 { "one block".to_owned() } else { format!("{rounds} blocks") };
     format!(
         "Intervals of latency come from within {blocks} of each contestant: how one start of a server differs \
-         from the next is not in them. From {ROUNDS_MIN} traces on (--seeds {ROUNDS_MIN}) it is."
+         from the next is not in them. From {ROUNDS_MIN} traces on (compare --seeds {ROUNDS_MIN}) it is."
     )
 }
 

@@ -176,13 +176,35 @@ fn seed_of(seed: u64, scenario: &str) -> u64 {
 /// The command line as it was given.
 fn command_line() -> String {
     let mut words = vec!["forkherd-bench".to_owned()];
-    words.extend(std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()));
+    words.extend(std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy())));
     words.join(" ")
+}
+
+/// As a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=+:,./@%^".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_line_can_be_given_again() {
+        for (word, told) in [
+            ("--seed", "--seed"),
+            ("prefork@16,reuseport:hash", "prefork@16,reuseport:hash"),
+            ("", "''"),
+            ("--external=mine=/bin/web {port}", "'--external=mine=/bin/web {port}'"),
+            ("don't", r"'don'\''t'"),
+        ] {
+            assert_eq!(quoted(word), told);
+        }
+    }
     use crate::report::Row;
 
     #[test]

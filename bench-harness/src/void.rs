@@ -346,7 +346,7 @@ impl Voids {
                 format!("The kernel sent {} SYN cookies.", self.cookies),
                 "A queue of half-open connections was full, perhaps another program's, or \
                  net.ipv4.tcp_syncookies is 2; with cookies the handshake takes another path, and steering sees other calls.",
-                "Set net.ipv4.tcp_syncookies to 1 and raise net.ipv4.tcp_max_syn_backlog.",
+                "Raise net.ipv4.tcp_max_syn_backlog, and see that net.ipv4.tcp_syncookies is 1.",
             ));
         }
         if self.forgotten > 0 {

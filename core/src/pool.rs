@@ -15,6 +15,7 @@ use crate::connection::ListenerName;
 use crate::id::SlotId;
 use crate::listener::{Address, ListenSpec};
 use crate::strategy::Plan;
+use crate::sys::queue_len;
 use crate::unix_path::UnixPath;
 
 /// Most connections that may wait in one accept queue, if the system allows so many.
@@ -102,6 +103,12 @@ impl Pool {
     /// What a worker of this slot listens on, in the order of the plan.
     pub(crate) fn of(&self, slot: SlotId) -> &[Listener] {
         self.by_slot.get(slot.index()).map_or(&self.plain, |listeners| listeners)
+    }
+
+    /// How many connections wait to be accepted; not those of Unix sockets, whose queues do not tell.
+    pub(crate) fn waiting(&self) -> u64 {
+        let listeners = self.plain.iter().chain(self.by_slot.iter().flatten());
+        listeners.map(|listener| u64::from(queue_len(listener).unwrap_or(0))).sum()
     }
 
     /// The listeners by name, with their real addresses, in the order of the plan.
@@ -252,6 +259,9 @@ impl std::error::Error for ListenError {
 
 #[cfg(test)]
 mod tests {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::time::Timespec;
+
     use super::*;
     use crate::strategy::RuntimeKind;
 
@@ -326,6 +336,22 @@ mod tests {
         pool.listen(&plan(&["[::]:0"], 1), false).unwrap();
         let port = inet(&pool.plain[0]).port();
         pool.listen(&plan(&[&format!("four=0.0.0.0:{port}")], 1), false).unwrap();
+    }
+
+    #[test]
+    fn those_who_wait_are_counted_on_all_listeners() {
+        let mut pool = Pool::default();
+        pool.listen_per_slot(&plan(&["127.0.0.1:0"], 1)).unwrap();
+        pool.listen(&plan(&["127.0.0.1:0"], 1), false).unwrap();
+        assert_eq!(pool.waiting(), 0);
+        let _clients = [&pool.by_slot[0][0], &pool.plain[0]].map(|listener| {
+            let client = std::net::TcpStream::connect(inet(listener)).unwrap();
+            let mut fds = [PollFd::new(listener, PollFlags::IN)];
+            let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
+            assert_eq!(poll(&mut fds, Some(&patience)), Ok(1), "it does not arrive");
+            client
+        });
+        assert_eq!(pool.waiting(), 2);
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub enum Start {
     /// of 7; a supervisor with 200 MiB of touched memory takes 5 ms for each), and what was loaded before
     /// `run` is shared until it is written.
     ///
-    /// Only from a process with a single thread, which is checked. What was opened before `run` is closed
+    /// Only from a process with a single thread, which is checked (by `unshare(2)` of `CLONE_THREAD`, or, where that is
+    /// refused, in `/proc/self/task`). What was opened before `run` is closed
     /// in the worker, unless it is 0, 1 or 2; values that own such descriptors must not be used there.
     Fork,
 }

@@ -110,7 +110,8 @@ impl Layout {
         {
             return Ok(length);
         }
-        let longer = needed.map(|s| format!("measure for {s} s (--seconds), or "));
+        let longer =
+            needed.map(|s| format!("measure for {s} s (--seconds, or leave that out), or "));
         Err(Usage(format!(
             "{:.0} requests per second (as fast as they are played here) for {} s are too few for a 99th \
              percentile of {} strategies: {}take a higher load, or --goal cost",

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::measure::ratio::Ratio;
 use crate::profile::Goal;
 use crate::report::terminal::wrap;
+use crate::report::text::rounds;
 
 use super::answer::Answer;
 use super::play::Play;
@@ -40,7 +41,7 @@ pub fn reasons(
             reasons.push(format!("{what}: {} with {}, the best.", figure(goal, best), best.label));
         }
         Some(chosen) => reasons.push(format!(
-            "{what}: {} with {}, {} with {}, the best: {}, which is no difference.",
+            "{what}: {} with {}, {} with {}, the best: {}, which shows no difference.",
             figure(goal, chosen),
             chosen.label,
             figure(goal, best),
@@ -52,9 +53,16 @@ pub fn reasons(
     let good: Vec<&str> =
         verdict.standings.iter().filter(|one| one.is_as_good).map(|one| &*one.label).collect();
     if verdict.no_difference {
+        let is_unknown = |one: &Standing| one.is_as_good && one.to_best.is_none();
+        // The best has no ratio to itself.
+        let unless = if verdict.standings.iter().skip(1).any(is_unknown) {
+            ", or too little was measured for one"
+        } else {
+            ""
+        };
         reasons.push(format!(
             "No difference was seen between {}: their ratios to the best are below {TOLERANCE}, or \
-             their intervals reach 1. So the simplest is the one to take.",
+             their intervals reach 1{unless}. So the simplest is the one to take.",
             good.join(", ")
         ));
     } else if good.len() > 1 {
@@ -73,10 +81,20 @@ pub fn reasons(
     for one in verdict.standings.iter().filter(|one| !one.is_as_good) {
         reasons.push(format!("{}: {}, {}.", one.label, figure(goal, one), ratio(one.to_best)));
     }
-    if !behind.is_empty() {
+    let (worse, unknown): (Vec<&Standing>, Vec<_>) =
+        behind.iter().partition(|one| one.to_best.is_some());
+    if !worse.is_empty() {
         let all: Vec<String> =
-            behind.iter().map(|one| format!("{} ({})", one.label, ratio(one.to_best))).collect();
+            worse.iter().map(|one| format!("{} ({})", one.label, ratio(one.to_best))).collect();
         reasons.push(format!("Left behind in a first, shorter heat: {}.", all.join("; ")));
+    }
+    if !unknown.is_empty() {
+        let all: Vec<&str> = unknown.iter().map(|one| &*one.label).collect();
+        reasons.push(format!(
+            "Not played to the end, for want of time, though a first, shorter heat measured too little to \
+             call them worse: {}.",
+            all.join(", ")
+        ));
     }
     if play.own_cpu_us > 0.0 {
         reasons.push(format!(
@@ -144,8 +162,12 @@ pub fn render(answer: &Answer) -> String {
     list(&mut text, "Notes", &answer.notes);
     let method = &answer.method;
     let how = format!(
-        "{} candidates, {} s, {} rounds in the final, seed {}. {}",
-        method.candidates, method.seconds, method.rounds, method.seed, method.setting
+        "{} candidates, {} s, {} in the final, seed {}. {}",
+        method.candidates,
+        method.seconds,
+        rounds(method.rounds),
+        method.seed,
+        method.setting
     );
     list(&mut text, "How", &[how]);
     let _ =
@@ -229,6 +251,10 @@ mod tests {
         let said = answer(vec![best.clone(), simple], "prefork").reasons.join("\n");
         assert!(said.contains("No difference was seen between handoff:pull, prefork"), "{said}");
         assert!(!said.contains("does not exclude"), "{said}");
+        assert!(!said.contains("too little was measured"), "{said}");
+        let unknown = standing("prefork", 19_900.0, None, true);
+        let said = answer(vec![best.clone(), unknown], "prefork").reasons.join("\n");
+        assert!(said.contains("intervals reach 1, or too little was measured for one."), "{said}");
         // And how much it may be all the same, where little was measured.
         let unsure = standing("prefork", 21_900.0, Some((1.12, 0.91, 1.46)), true);
         let said = answer(vec![best, unsure], "prefork").reasons.join("\n");
@@ -251,6 +277,10 @@ mod tests {
         let said = |some_failed| reasons(&alone, &[], some_failed, &play).join("\n");
         assert!(said(false).starts_with("It is the only one that fits. "), "{}", said(false));
         assert!(said(true).starts_with("Nobody else who fits was measured"), "{}", said(true));
+        let behind = [standing("handoff", 20_000.0, None, true)];
+        let said = reasons(&alone, &behind, false, &play).join("\n");
+        assert!(said.contains("measured too little to call them worse: handoff."), "{said}");
+        assert!(!said.contains("Left behind"), "{said}");
     }
 
     #[test]

@@ -134,7 +134,10 @@ impl Summary {
             "work: as logged, which holds what requests waited for slow clients, too: the work is this \
              or less; cpu = 0: a log does not tell."
                 .to_owned(),
-            format!("workers: so many that they are busy {LOAD} of the time."),
+            format!(
+                "workers: the fewest that are busy at most {LOAD} of the time. Put in how many you run; with \
+                 one there is nothing to choose."
+            ),
             "A log does not tell: goal, runtime, connections (short here), sticky, trust, bpf and \
              restarts. Look at each and change what is not so."
                 .to_owned(),

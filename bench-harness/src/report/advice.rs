@@ -50,6 +50,13 @@ pub fn advice(report: &Report) -> Vec<Advice> {
     report.scenarios.iter().map(of).collect()
 }
 
+/// The same in words, a sentence for each scenario.
+#[must_use]
+pub fn sentences(report: &Report) -> Vec<String> {
+    let told = |one: &Advice| format!("{}: {}; {}.", one.scenario, one.head, one.why);
+    advice(report).iter().map(told).collect()
+}
+
 /// Reads a figure of a contestant.
 type Reads<'a> = Box<dyn Fn(&Row) -> Option<Ratio> + 'a>;
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::advice;
 use super::reading::sentences;
 use super::self_check::SelfCheck;
 use super::tables::grids;
@@ -27,6 +28,12 @@ pub fn render(report: &Report) -> String {
     }
     list(&mut text, "Self-check", report.self_check.iter().flat_map(SelfCheck::sentences));
     list(&mut text, "Reading", sentences(report));
+    let advice = advice::sentences(report);
+    let has_advice = !advice.is_empty();
+    list(&mut text, "What to take", advice);
+    if has_advice {
+        let _ = write!(text, "\n{}\n", advice::RULES);
+    }
     list(&mut text, "Failed", report.failures());
     text
 }

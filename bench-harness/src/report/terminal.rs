@@ -1,5 +1,6 @@
 //! The report as text for a terminal of 100 columns.
 
+use super::advice;
 use super::reading::sentences;
 use super::tables::grids;
 use super::text::{self, rounds};
@@ -39,6 +40,14 @@ pub fn render(report: &Report) -> String {
         for sentence in sentences {
             wrap(&mut text, "  • ", &sentence);
         }
+    }
+    let advice = advice::sentences(report);
+    if !advice.is_empty() {
+        text.push_str("\nWhat to take (`recommend` asks and measures for a service of yours)\n");
+        for sentence in advice {
+            wrap(&mut text, "  • ", &sentence);
+        }
+        wrap(&mut text, "  ", advice::RULES);
     }
     let failures: Vec<String> = report.failures().collect();
     if !failures.is_empty() {

@@ -264,6 +264,11 @@ impl<'a> Supervisor<'a> {
                 self.decide(Event::Tick);
             }
         }
+        let waiting = self.pool.waiting();
+        if waiting > 0 {
+            // They came after the end began, or a second wish for it cut the first short.
+            tracing::warn!(waiting, "connections that no worker is left for are reset");
+        }
         match self.outcome {
             Some(Outcome::BootFailed(worker)) => Err(match self.spawn_error.take() {
                 Some(source) => Error::Spawn { worker, source },

@@ -317,7 +317,8 @@ impl Spawner {
         };
         let child = || match inherit.take().map(legacy).map(run) {
             Some(Err(error)) => {
-                tracing::error!(slot = worker.slot.0, %error, "a forked worker failed");
+                // With its cause, as a `main` shows it.
+                tracing::error!(slot = worker.slot.0, ?error, "a forked worker failed");
                 1
             }
             _ => 0,
