@@ -196,11 +196,11 @@ fn open(profile: &Profile, cores: u32, cautions: &mut Vec<Caution>) -> Engine {
     let mean_us = profile.work.mean_us();
     let factor = stretch(mean_us, load * lanes);
     // What rounds to nothing is nothing.
-    if (factor - 1.0).abs() >= 0.05 {
+    if (factor - 1.0).abs() >= 0.005 {
         let how = if factor > 1.0 { "slower" } else { "faster" };
         let times = factor.max(1.0 / factor);
         cautions.push(Caution::new(
-            format!("The profile was played {times:.1} times {how}, its load and its shape kept."),
+            format!("The profile was played {times:.2} times {how}, its load and its shape kept."),
             "Times are those of the play; ratios between strategies are those of the profile, except \
              for what a connection costs beside its work.",
             "Look at ratios.",
