@@ -32,12 +32,15 @@ fn commit() -> Option<String> {
             }
         }
     }
-    git(root, &["describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"])
+    let commit = git(root, &["rev-parse", "--short=12", "HEAD"])?;
+    let changed = git(root, &["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if changed.is_empty() { commit } else { commit + "-dirty" })
 }
 
 /// What git says, trimmed; `None` if it is not there or says no.
 fn git(directory: &Path, arguments: &[&str]) -> Option<String> {
-    // To look must not change the index, or the next build would begin anew.
+    // To look must not change the index, or the next build would begin anew. (`describe --dirty` writes it all
+    // the same.)
     let git = ["--no-optional-locks", "-C"];
     let output = Command::new("git").args(git).arg(directory).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
