@@ -42,7 +42,7 @@ impl Inherit {
         Self::default()
     }
 
-    /// Adds a duplicate of `fd`. Names are lower-case letters, digits, `.` and `-`.
+    /// Adds a duplicate of `fd`. Names, constants or `String`s, are lower-case letters, digits, `.` and `-`.
     ///
     /// # Errors
     /// That of `fcntl(2)` with `F_DUPFD_CLOEXEC`; `InvalidInput` for a name that is taken or has other

@@ -107,8 +107,7 @@ impl Pool {
 
     /// How many connections wait to be accepted; not those of Unix sockets, whose queues do not tell.
     pub(crate) fn waiting(&self) -> u64 {
-        let listeners = self.plain.iter().chain(self.by_slot.iter().flatten());
-        listeners.map(|listener| u64::from(queue_len(listener).unwrap_or(0))).sum()
+        waiting_on(self.plain.iter().chain(self.by_slot.iter().flatten()))
     }
 
     /// The listeners by name, with their real addresses, in the order of the plan.
@@ -121,6 +120,11 @@ impl Pool {
             .map(|l| ListenerName { name: l.name.clone(), address: l.address.clone() })
             .collect()
     }
+}
+
+/// How many connections wait on these. A queue that cannot be looked at counts as empty.
+pub(crate) fn waiting_on<'a>(listeners: impl Iterator<Item = &'a Listener>) -> u64 {
+    listeners.map(|listener| u64::from(queue_len(listener).unwrap_or(0))).sum()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

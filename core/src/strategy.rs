@@ -12,8 +12,7 @@ use crate::board::View;
 use crate::id::{SlotId, WorkerId};
 use crate::inherit::{Inherit, Inherited};
 use crate::listener::ListenSpec;
-use crate::pool::{Listener, Pool};
-use crate::sys::queue_len;
+use crate::pool::{Listener, Pool, waiting_on};
 
 /// How connections reach workers.
 ///
@@ -104,9 +103,7 @@ pub trait Strategy: fmt::Debug {
     ///
     /// By default those in the queues of its slot's own listeners, which is 0 where there are none.
     fn waiting_for(&self, setup: &Setup<'_>, worker: WorkerId) -> u64 {
-        let queues = setup.slot_listeners(worker.slot).iter();
-        // A queue that cannot be looked at makes nobody hang.
-        queues.map(|queue| u64::from(queue_len(queue).unwrap_or(0))).sum()
+        waiting_on(setup.slot_listeners(worker.slot).iter())
     }
 
     /// Supervisor · its share of the data path, for strategies where the supervisor accepts.
